@@ -1,0 +1,123 @@
+"""The one settings object, parsed once at the edge from serve_config.yaml's ``args`` and the environment."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from pipeline.errors import ServerError
+
+
+class InvalidSettings(ServerError):
+    """A setting is wrong."""
+
+
+class ModelSpec(BaseModel):
+    """One model of the catalogue; it becomes one deployment."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: What clients name and what a prompt's modelId says.
+    id: str = Field(min_length=1)
+    #: Other ids that run on this model.
+    aliases: tuple[str, ...] = ()
+    engine: Literal["vllm", "scripted"] = "vllm"
+    #: Hugging Face id, a path, or ``embedded:smollm2`` (the model that ships with the project).
+    source: str
+    #: Attempts one replica runs at the same time.
+    permits: int = Field(default=32, ge=1, le=1024)
+    #: Longest prompt plus answer, in tokens. None: what the model was trained for.
+    context_tokens: int | None = Field(default=None, ge=16)
+    #: ``prefix``: a resumed attempt prefills what is logged, unless its sampling cannot be rebuilt so.
+    #: ``replay``: it is always forced through the logged ids (one decode step each, exact in every precision).
+    resume: Literal["prefix", "replay"] = "prefix"
+    #: Arguments of the engine, passed on as they are (vLLM: ``AsyncEngineArgs``).
+    engine_args: dict[str, Any] = Field(default_factory=dict)
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set. A YAML value may be overridden by ``PROMPT_SVC_<NAME>`` in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="PROMPT_SVC_", extra="forbid", frozen=True, populate_by_name=True)
+
+    #: redis:// or rediss:// URL of the store.
+    redis_url: SecretStr = Field(validation_alias=AliasChoices("redis_url", "REDIS_URL"))
+    #: Prefix of every key, so that one store can hold several services.
+    redis_namespace: str = Field(default="ps", pattern=r"^[a-z0-9-]{1,32}$")
+    #: Identity the store must have; empty: whatever it has (a fresh store gets one). See docs on wiped stores.
+    store_id: str = ""
+
+    models: tuple[ModelSpec, ...] = Field(min_length=1)
+    #: Id of the model that runs a prompt which names none; empty: the first one.
+    default_model: str = ""
+
+    #: Directory for keys and the embedded store's files.
+    data_dir: str = "./data"
+    #: Password of the admin ``1backend``, needed when the store has no admin yet.
+    admin_password: SecretStr = SecretStr("")
+    #: PEM of the RS256 key that signs access tokens; empty: ``<data_dir>/jwt-private.pem``, made when missing.
+    jwt_private_key: SecretStr = SecretStr("")
+    access_token_hours: Annotated[float, Field(gt=0, le=24 * 366)] = 24
+
+    #: How long a sync prompt is waited for, seconds.
+    sync_wait_s: Annotated[float, Field(gt=0)] = 600
+    #: Seconds between comments on an idle stream.
+    sse_heartbeat_s: Annotated[float, Field(gt=0)] = 15
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
+
+    #: How long an attempt may go without a heartbeat, seconds.
+    lease_s: Annotated[float, Field(gt=0)] = 10
+    #: How long a granted prompt may wait for a replica to claim it, seconds.
+    claim_s: Annotated[float, Field(gt=0)] = 5
+    heartbeat_s: Annotated[float, Field(gt=0)] = 3
+    sweep_s: Annotated[float, Field(gt=0)] = 1
+
+    @model_validator(mode="after")
+    def _catalogue_is_consistent(self) -> Settings:
+        seen: dict[str, str] = {}
+        for model in self.models:
+            for name in (model.id, *model.aliases):
+                if name in seen:
+                    raise ValueError(f"models: id or alias {name!r} is given to {seen[name]!r} and {model.id!r}")
+                seen[name] = model.id
+        if self.default_model and self.default_model not in seen:
+            raise ValueError(f"default_model: got {self.default_model!r}, allowed is one of {sorted(seen)}")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+    @classmethod
+    def parse(cls, args: dict[str, Any]) -> Settings:
+        """Settings from the ``args`` of serve_config.yaml and the environment.
+
+        Raises:
+            InvalidSettings: names every wrong field, what it got and what is allowed.
+        """
+        try:
+            return cls(**args)
+        except ValidationError as error:
+            lines = [
+                f"{'.'.join(str(part) for part in issue['loc']) or 'settings'}: {issue['msg']}"
+                + ("" if issue["type"] in {"missing", "value_error"} else f", got {issue['input']!r}")
+                for issue in error.errors()
+            ]
+            raise InvalidSettings("; ".join(lines)) from None
+
+    def resolve_model(self, name: str | None) -> ModelSpec | None:
+        """The model behind an id or alias, the default one for an empty name, None for an unknown one."""
+        wanted = name or self.default_model or self.models[0].id
+        for model in self.models:
+            if wanted == model.id or wanted in model.aliases:
+                return model
+        return None

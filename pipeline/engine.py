@@ -1,0 +1,86 @@
+"""The seam between an attempt and whatever generates: a small protocol, and the request it takes.
+
+Implementations: ``deployments.engines.vllm``, ``deployments.engines.scripted`` (deterministic, for unit and chaos tests only).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pipeline.delta import Delta
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingParameters:
+    """How a text answer is sampled. Defaults and ranges: DESIGN §5; names as in vLLM's ``SamplingParams``."""
+
+    #: Most tokens to generate, ≥ 1.
+    max_tokens: int = 512
+    #: 0 is greedy.
+    temperature: float = 0.7
+    top_p: float = 1.0
+    #: Sample from the k likeliest tokens; 0 means all.
+    top_k: int = 0
+    #: Strings that end the answer; they are not part of it.
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    #: The answer is a JSON text valid under this schema.
+    json_schema: Mapping[str, Any] | None = None
+
+    @property
+    def needs_replay(self) -> bool:
+        """Whether the state of the sampler cannot be rebuilt from a prefix, so that a resumed attempt must be forced
+        through the logged ids again (DESIGN §3, Resume)."""
+        return (
+            self.json_schema is not None
+            or (self.seed is not None and self.temperature > 0)
+            or self.presence_penalty != 0
+            or self.frequency_penalty != 0
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextRequest:
+    """One attempt at a text answer."""
+
+    #: Unique per attempt, safe to log.
+    request_id: str
+    #: The rendered prompt.
+    prompt_token_ids: tuple[int, ...]
+    sampling: SamplingParameters = field(default_factory=SamplingParameters)
+    #: Ids that earlier attempts generated and the log keeps; the engine goes on behind them and yields only what is new.
+    logged_token_ids: tuple[int, ...] = ()
+    #: Text that earlier attempts published; a prefix of what ``logged_token_ids`` decode to.
+    logged_text: str = ""
+
+
+class Engine(Protocol):
+    """Generates answers. One object serves many requests at once."""
+
+    #: Changes whenever the same prompt ids could mean another text or another model: ids logged under another
+    #: fingerprint are not resumed from.
+    fingerprint: str
+
+    def generate(self, request: TextRequest) -> AsyncIterator[Delta]:
+        """Yield deltas, the last one of kind END. Closing the iterator aborts the request in the engine.
+
+        Raises:
+            PermanentEngineError: the request can never succeed.
+            EngineError: this attempt failed, another may not.
+            EngineDead: the process must be replaced.
+        """
+        ...
+
+    async def abort(self, request_id: str) -> None:
+        """Stop a request; its iterator ends with EngineError or is closed by its owner. Unknown ids are ignored."""
+        ...
+
+    async def check_health(self) -> None:
+        """Raise EngineDead if the engine cannot serve."""
+        ...
+
+    async def shutdown(self) -> None: ...

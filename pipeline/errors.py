@@ -1,0 +1,119 @@
+"""Every error Prompt Svc raises on purpose, split by whose fault it is.
+
+Each class knows its HTTP status, so that a door maps an error without asking for its type. The class docstring is the
+default message. Messages are shown to clients and written to logs: they must never carry prompt text.
+"""
+
+from __future__ import annotations
+
+
+class PromptSvcError(Exception):
+    """Something went wrong in Prompt Svc."""
+
+    #: HTTP status a door answers with.
+    status: int = 500
+    #: Seconds after which the same request may succeed, or None.
+    retry_after_s: float | None = None
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").strip().splitlines()[0])
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+
+class ClientError(PromptSvcError):
+    """The request cannot be served as it is."""
+
+    status = 400
+
+
+class InvalidField(ClientError):
+    """A field has a value that is not allowed."""
+
+    def __init__(self, field: str, got: object, allowed: str) -> None:
+        super().__init__(f"{field}: got {_shorten(got)}, allowed is {allowed}")
+        self.field = field
+
+
+class Unauthorized(ClientError):
+    """Unauthorized"""
+
+    status = 401
+
+
+class NotFound(ClientError):
+    """Not Found"""
+
+    status = 404
+
+
+class MethodNotAllowed(ClientError):
+    """Method Not Allowed"""
+
+    status = 405
+
+
+class Conflict(ClientError):
+    """The object exists already with other content."""
+
+    status = 409
+
+
+class TooLarge(ClientError):
+    """The request body is too large."""
+
+    status = 413
+
+
+class UnsupportedMediaType(ClientError):
+    """The request body's encoding is not supported."""
+
+    status = 415
+
+
+class ServerError(PromptSvcError):
+    """Internal Server Error"""
+
+    status = 500
+
+
+class StoreUnavailable(ServerError):
+    """The store cannot be reached; nothing was accepted."""
+
+    status = 503
+    retry_after_s = 2.0
+
+
+class StoreRefused(ServerError):
+    """The store is not one that prompts can be trusted to (see the message); the service does not start on it."""
+
+    status = 503
+
+
+class StaleLease(PromptSvcError):
+    """The attempt no longer owns its prompt: it was cancelled, finished, or granted again under a higher fence."""
+
+
+class InvalidTransition(PromptSvcError):
+    """The prompt is not in a state from which this transition leads on."""
+
+    status = 409
+
+
+class EngineError(PromptSvcError):
+    """The engine failed this request; a later attempt may succeed."""
+
+
+class PermanentEngineError(EngineError):
+    """The engine can never serve this request; it is not retried."""
+
+
+class EngineDead(EngineError):
+    """The engine is gone; the replica that holds it must be replaced. Not recoverable in this process."""
+
+
+def _shorten(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
