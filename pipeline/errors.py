@@ -73,6 +73,16 @@ class UnsupportedMediaType(ClientError):
     status = 415
 
 
+class TooManyRequests(ClientError):
+    """Too Many Requests"""
+
+    status = 429
+
+    def __init__(self, message: str | None = None, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class ServerError(PromptSvcError):
     """Internal Server Error"""
 
