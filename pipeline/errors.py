@@ -29,6 +29,15 @@ class ClientError(PromptSvcError):
     status = 400
 
 
+class Shown(str):
+    """A value already written the way a message shows it: for values whose text it must not show."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 class InvalidField(ClientError):
     """A field has a value that is not allowed."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Self, get_args
 
 import orjson
@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
 from deployments.ingress.body import InvalidJson, kind_of, parse, printable
-from pipeline.errors import InvalidField
+from pipeline.errors import InvalidField, Shown
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}\Z")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\Z")
@@ -60,7 +60,7 @@ def _as_boolean(value: object) -> object:
     return bool(value) if value in (0, 1) else value
 
 
-def _json_inside(value: object, opening: str) -> object:
+def json_inside(value: Any, opening: str) -> Any:
     """What a string holds as JSON text, if it looks like it and is; else the value itself."""
     if isinstance(value, str) and value.lstrip()[:1] == opening:
         try:
@@ -71,12 +71,12 @@ def _json_inside(value: object, opening: str) -> object:
 
 
 def _as_object(value: object) -> object:
-    return _json_inside(value, "{")
+    return json_inside(value, "{")
 
 
 def _as_strings(value: object) -> object:
     """One string, a list, or the text of a JSON list of strings (``[`` alone is a string like any other)."""
-    inside = _json_inside(value, "[")
+    inside = json_inside(value, "[")
     if isinstance(inside, list) and inside is not value and not all(isinstance(item, str) for item in inside):
         inside = value
     return inside if isinstance(inside, list) else [inside]
@@ -106,13 +106,16 @@ class WireModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_wire_object(cls, value: Any) -> Any:
-        value = _json_inside(value, "{")
-        if not isinstance(value, dict):
-            return value
-        canonical = {(field.alias or name).lower(): field.alias or name for name, field in cls.model_fields.items()}
-        exact = set(canonical.values())
+        value = json_inside(value, "{")
+        return cls.canonical(value) if isinstance(value, dict) else value
+
+    @classmethod
+    def canonical(cls, value: Mapping[str, Any]) -> dict[str, Any]:
+        """``value`` with this model's spelling of the keys it knows, without nulls."""
+        names = {name.lower(): name for name in by_alias(cls)}
+        exact = set(names.values())
         return {
-            key if key in exact or (name := canonical.get(key.lower(), key)) in value else name: item
+            key if key in exact or (name := names.get(key.lower(), key)) in value else name: item
             for key, item in value.items()
             if item is not None
         }
@@ -128,13 +131,6 @@ class WireModel(BaseModel):
             return cls.model_validate(dict(body))
         except ValidationError as error:
             raise invalid_field(error, cls) from None
-
-
-class Shown(str):
-    """A value already written as an error message shows it."""
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 def show(value: object) -> Shown:
@@ -155,7 +151,7 @@ def invalid_field(error: ValidationError, model: type[BaseModel]) -> InvalidFiel
         known = _fields_at(model, location[:-1])
         return InvalidField(path, Shown("an unknown key"), f"one of {', '.join(sorted(known))}")
     field = _field_at(model, location)
-    allowed = (field.description if field else None) or _fallback(issue)
+    allowed = (_description(field) if field else None) or _fallback(issue)
     if issue["type"] == "missing":
         return InvalidField(path, Shown("nothing"), allowed)
     private = field is None or _is_private(field)
@@ -180,24 +176,32 @@ def _fallback(issue: Any) -> str:
     return words.get(kind, str(issue["msg"]))
 
 
+def _marks(field: FieldInfo) -> Iterator[Any]:
+    """What a field is annotated with, also where that hides in a union with None."""
+    yield from field.metadata
+    for option in get_args(field.annotation):
+        yield from getattr(option, "__metadata__", ())
+
+
 def _is_private(field: FieldInfo) -> bool:
-    return any(isinstance(mark, Private) for mark in field.metadata) or any(
-        isinstance(mark, Private)
-        for option in get_args(field.annotation)
-        for mark in getattr(option, "__metadata__", ())
-    )
+    return any(isinstance(mark, Private) for mark in _marks(field))
+
+
+def _description(field: FieldInfo) -> str | None:
+    inner = (mark.description for mark in _marks(field) if isinstance(mark, FieldInfo))
+    return field.description or next(filter(None, inner), None)
 
 
 def _fields_at(model: type[BaseModel], location: list[str | int]) -> dict[str, FieldInfo]:
     """The fields, by wire name, of the object at ``location``."""
     current = model
     for part in location:
-        field = _by_alias(current).get(str(part))
+        field = by_alias(current).get(str(part))
         nested = field and _model_of(field)
         if not nested:
             return {}
         current = nested
-    return _by_alias(current)
+    return by_alias(current)
 
 
 def _field_at(model: type[BaseModel], location: list[str | int]) -> FieldInfo | None:
@@ -207,12 +211,12 @@ def _field_at(model: type[BaseModel], location: list[str | int]) -> FieldInfo | 
     for part in location:
         if current is None:
             break
-        found = _by_alias(current).get(str(part))
+        found = by_alias(current).get(str(part))
         current = _model_of(found) if found else None
     return found
 
 
-def _by_alias(model: type[BaseModel]) -> dict[str, FieldInfo]:
+def by_alias(model: type[BaseModel]) -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 

@@ -13,9 +13,9 @@ import orjson
 from pydantic import AfterValidator, ConfigDict, Field
 
 from deployments.ingress.body import depth_exceeds, kind_of
-from deployments.ingress.fields import Boolean, Integer, Number, Object, PrivateText, Shown, Strings, Text, WireModel
+from deployments.ingress.fields import Boolean, Integer, Number, Object, PrivateText, Strings, Text, WireModel, json_inside
 from pipeline.engine import SamplingParameters
-from pipeline.errors import ClientError, InvalidField
+from pipeline.errors import ClientError, InvalidField, Shown
 from pipeline.submission import PromptSubmission
 from pipeline.template import PLACEHOLDER, has_placeholder, unescape_newlines
 
@@ -169,3 +169,39 @@ def refuse_images(parameters: Parameters, engine: EngineParameters) -> None:
     ):
         if given is not None:
             raise NotCapable(f"{path}: no model of the catalogue has the capability to make images")
+
+
+def _template(text: TextToText | None, engine: EngineParameters) -> str | None:
+    """The client's template, None for the model's. ``textToText`` goes first, even with an empty template, which means the
+    model's (contract §1.1); only one that speaks of sampling alone leaves the choice to the engine's parameters."""
+    if text is not None and (text.template is not None or not text.model_fields_set):
+        path, template = "parameters.textToText.template", text.template
+    elif engine.llama_cpp is not None and engine.llama_cpp.template is not None:
+        path, template = "engineParameters.llamaCpp.template", engine.llama_cpp.template
+    elif engine.llama_cpp_parameters is not None:
+        path, template = "engineParameters.llamaCppParameters.template", engine.llama_cpp_parameters.template
+    else:
+        return None
+    if not template:
+        return None
+    if not has_placeholder(template):
+        raise InvalidField(path, Shown(f"{kind_of(template)} without it"), _TEMPLATE_RULE)
+    return unescape_newlines(template)
+
+
+def _sampling(text: TextToText, vllm: Vllm) -> SamplingParameters:
+    """Sampling: the engine's own parameters go before the neutral ones, those before the defaults (DESIGN §5)."""
+    structured = vllm.structured_outputs.json_ if vllm.structured_outputs else None
+    neutral = text.model_dump(exclude_none=True, exclude={"template"})
+    own = vllm.model_dump(exclude_none=True, exclude={"structured_outputs", "guided_json"})
+    schema = {"json_schema": structured or vllm.guided_json} if structured or vllm.guided_json else {}
+    chosen: dict[str, Any] = {**neutral, **own, **schema}
+    if chosen.get("top_k") == -1:
+        chosen["top_k"] = 0
+    return SamplingParameters(**chosen)
+
+
+def _echo(body: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    """The object as it was sent (as an object even when it came as its JSON text)."""
+    value = json_inside(PromptRequest.canonical(body).get(name), "{")
+    return value if isinstance(value, dict) else None
