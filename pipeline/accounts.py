@@ -147,7 +147,7 @@ class Accounts:
             attempts, window_s = await self.store.count_attempt(slug, address, FAILURE_WINDOW_S)
             if attempts > MAX_FAILURES:
                 raise TooManyRequests("Too many failed logins, try again later", retry_after_s=window_s)
-            account = await self.store.by_slug(slug)
+            account = await self.store.by_slug(slug) if is_slug(slug) else None
             right = await slot.verify(account.password_hash if account else None, password)
             if not right or account is None:
                 raise WrongPassword
@@ -158,10 +158,14 @@ class Accounts:
         return await self.store.by_id(user_id)
 
 
+def is_slug(slug: str) -> bool:
+    return len(slug) <= 64 and _SLUG.match(slug) is not None
+
+
 def check_slug(slug: str) -> None:
     """Raises InvalidField unless ``slug`` can name a new account."""
-    if len(slug) > 64 or not _SLUG.match(slug):
-        raise InvalidField("slug", slug, _SLUG_RULE)
+    if not is_slug(slug):
+        raise InvalidField("slug", Shown(f"'{slug}'") if slug.isprintable() and len(slug) <= 64 else _length(slug), _SLUG_RULE)
 
 
 def check_new_password(password: str) -> None:
