@@ -29,6 +29,15 @@ class ClientError(PromptSvcError):
     status = 400
 
 
+class Shown(str):
+    """A value already written the way a message shows it: for values whose text it must not show."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 class InvalidField(ClientError):
     """A field has a value that is not allowed."""
 
@@ -71,6 +80,16 @@ class UnsupportedMediaType(ClientError):
     """The request body's encoding is not supported."""
 
     status = 415
+
+
+class TooManyRequests(ClientError):
+    """Too Many Requests"""
+
+    status = 429
+
+    def __init__(self, message: str | None = None, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class ServerError(PromptSvcError):

@@ -1,0 +1,116 @@
+"""Every error leaves as ``{"error": "..."}`` with the right status, and nothing else does (contract §0.3)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import traceback
+from collections.abc import Mapping
+
+from redis import exceptions as redis_errors
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.errors import PromptSvcError, ServerError, StoreUnavailable
+
+logger = logging.getLogger(__name__)
+
+#: The store is away, starting, read-only, or full: the same request may succeed later, and nothing was written.
+_STORE_AWAY = (
+    redis_errors.ConnectionError,
+    redis_errors.TimeoutError,
+    redis_errors.ReadOnlyError,
+    redis_errors.OutOfMemoryError,
+    redis_errors.ClusterDownError,
+    redis_errors.TryAgainError,
+)
+
+
+class ErrorBoundary:
+    """Turns whatever the app raises into the reply of the contract."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except ClientDisconnect:
+            return  # nobody is there to be answered
+        except Exception as error:
+            if started:
+                # Too late for a status. The server cuts the connection, so that nobody takes the reply for a whole one.
+                logger.error("%s %s broke off: %s", scope["method"], _route_of(scope), describe(error))
+                raise BrokenOff(type(error).__name__) from None
+            await self._reply(scope, error)(scope, receive, send)
+
+    def _reply(self, scope: Scope, error: Exception) -> Response:
+        if isinstance(error, _STORE_AWAY):
+            logger.warning("%s %s: store: %s", scope["method"], _route_of(scope), type(error).__name__)
+            error = StoreUnavailable()
+        elif not isinstance(error, PromptSvcError | HTTPException):
+            logger.error("%s %s failed: %s", scope["method"], _route_of(scope), describe(error))
+            error = ServerError()
+        elif isinstance(error, PromptSvcError) and error.status >= 500 and not isinstance(error, StoreUnavailable):
+            logger.error("%s %s: %s", scope["method"], _route_of(scope), error.message)
+        return error_response(error)
+
+
+class BrokenOff(Exception):
+    """A reply ended before it was whole."""
+
+
+async def answer_http_exception(_request: object, error: Exception) -> Response:
+    """Handler for Starlette's own 404 and 405, in place of its plain text."""
+    if not isinstance(error, HTTPException):
+        raise error
+    return error_response(error)
+
+
+def error_response(error: PromptSvcError | HTTPException) -> Response:
+    """The reply for an error that a client may see."""
+    if isinstance(error, HTTPException):
+        return error_body(error.status_code, error.detail, error.headers)
+    headers: dict[str, str] = {}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return error_body(error.status, error.message, headers)
+
+
+def error_body(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """``{"error": "<first line of message>"}``."""
+    first_line = (message.splitlines() or [""])[0]
+    content = json.dumps({"error": first_line}, ensure_ascii=False).encode("utf-8", "replace")
+    return Response(content, status, headers, media_type="application/json")
+
+
+def describe(error: BaseException) -> str:
+    """Where an error came from, without its message: that may hold a prompt (DESIGN §4, D7)."""
+    parts: list[str] = []
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        parts.append(type(current).__qualname__ + "\n" + "".join(traceback.format_tb(current.__traceback__)))
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return "caused by ".join(parts).rstrip()
+
+
+def _route_of(scope: Scope) -> str:
+    """The route's pattern; the path itself may hold ids that a client chose."""
+    return getattr(scope.get("route"), "path", "(no route)")

@@ -1,0 +1,138 @@
+"""user-svc: log in, register, look at oneself, renew a token, fetch the public key (contract §7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from deployments.ingress.auth import Access, Gate, GuardedRoute, principal
+from deployments.ingress.body import read_json
+from deployments.ingress.fields import PrivateText, Text, WireModel
+from deployments.ingress.timestamps import rfc3339
+from deployments.ingress.tokens import IssuedToken, Tokens, app_id_of
+from pipeline.accounts import Account, Accounts
+from pipeline.errors import ClientError, InvalidField, Shown, Unauthorized
+
+_MAX_HOST = 256
+#: Replies with a token must not stay in a cache.
+_SECRET = {"Cache-Control": "no-store"}
+
+
+class Missing(ClientError):
+    """A field is missing."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} missing")
+
+
+class Credentials(WireModel):
+    """The body of login and register; ``contact`` and other ways to log in are not offered."""
+
+    app_host: Text = Field(default="", description="a string")
+    slug: Text = Field(default="", description="a string")
+    password: PrivateText = Field(default="", description="a string")
+    name: Text = Field(default="", description="a string")
+    device: Text = Field(default="", description="a string")
+
+    def check_present(self) -> None:
+        """Raises Missing with the contract's messages."""
+        for value, name in ((self.app_host, "AppHost"), (self.slug, "Slug"), (self.password, "Password")):
+            if not value:
+                raise Missing(name)
+        for value, field in ((self.app_host, "appHost"), (self.device, "device")):
+            if len(value) > _MAX_HOST:
+                raise InvalidField(field, Shown(f"{len(value)} characters"), f"at most {_MAX_HOST} characters")
+
+
+class UserSvc:
+    """The endpoints of user-svc."""
+
+    def __init__(self, accounts: Accounts, tokens: Tokens, *, max_body_bytes: int) -> None:
+        self._accounts = accounts
+        self._tokens = tokens
+        self._max_body_bytes = max_body_bytes
+
+    def routes(self, gate: Gate) -> list[GuardedRoute]:
+        def post(path: str, endpoint: Any, access: Access) -> GuardedRoute:
+            return GuardedRoute("POST", path, endpoint, access=access, gate=gate)
+
+        return [
+            post("/user-svc/login", self.login, Access.PUBLIC),
+            post("/user-svc/register", self.register, Access.PUBLIC),
+            post("/user-svc/self", self.read_self, Access.AUTHENTICATED),
+            post("/user-svc/refresh-token", self.refresh_token, Access.AUTHENTICATED),
+            GuardedRoute("GET", "/user-svc/public-key", self.public_key, access=Access.PUBLIC, gate=gate),
+        ]
+
+    async def login(self, request: Request) -> Response:
+        credentials = await self._credentials(request)
+        address = request.client.host if request.client else ""
+        account = await self._accounts.login(
+            slug=credentials.slug, password=credentials.password, address=address
+        )
+        return self._token(account, app_id_of(credentials.app_host), credentials.device)
+
+    async def register(self, request: Request) -> Response:
+        credentials = await self._credentials(request)
+        account = await self._accounts.register(
+            slug=credentials.slug, password=credentials.password, name=credentials.name
+        )
+        return self._token(account, app_id_of(credentials.app_host), credentials.device)
+
+    async def read_self(self, request: Request) -> Response:
+        # The body has nothing to say (countTokens: tokens are not stored), but a broken one is still refused.
+        await read_json(request, max_bytes=self._max_body_bytes)
+        account = await self._account(request)
+        user = {
+            "id": account.id,
+            "createdAt": rfc3339(account.created_at),
+            "updatedAt": rfc3339(account.updated_at),
+            "slug": account.slug,
+        }
+        if account.name:
+            user["name"] = account.name
+        return JSONResponse(
+            {"user": user, "roles": list(account.roles), "organizations": [], "contacts": [], "tokenCount": 0}
+        )
+
+    async def refresh_token(self, request: Request) -> Response:
+        """A new token with the roles the account has now. An expired one is not renewed (SECURITY §2.4)."""
+        caller = principal(request)
+        return self._token(await self._account(request), caller.app_id, caller.device)
+
+    async def public_key(self, _request: Request) -> Response:
+        headers = {"Cache-Control": "public, max-age=300"}
+        return JSONResponse({"publicKey": self._tokens.public_pem}, headers=headers)
+
+    async def _credentials(self, request: Request) -> Credentials:
+        credentials = Credentials.parse(await read_json(request, max_bytes=self._max_body_bytes))
+        credentials.check_present()
+        return credentials
+
+    async def _account(self, request: Request) -> Account:
+        account = await self._accounts.by_id(principal(request).user_id)
+        if account is None:
+            raise Unauthorized
+        return account
+
+    def _token(self, account: Account, app_id: str, device: str) -> Response:
+        issued = self._tokens.issue(account, app_id=app_id, device=device)
+        return JSONResponse({"token": token_object(issued)}, headers=_SECRET)
+
+
+def token_object(issued: IssuedToken) -> dict[str, Any]:
+    """The Token object. Go clients refuse unknown and missing keys in it (contract §0.8)."""
+    claims = issued.claims
+    return {
+        "appId": claims.app_id,
+        "createdAt": rfc3339(issued.issued_at),
+        "device": claims.device,
+        "expiresAt": rfc3339(claims.expires_at),
+        "id": claims.token_id,
+        "token": issued.encoded,
+        "updatedAt": rfc3339(issued.issued_at),
+        "userId": claims.user_id,
+    }

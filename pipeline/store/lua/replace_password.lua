@@ -1,0 +1,7 @@
+-- Set another password hash if the account still has the expected one. KEYS: user. ARGV: expected, new, updated_at.
+-- Returns 1 if set, 0 if not.
+if redis.call('HGET', KEYS[1], 'password_hash') ~= ARGV[1] then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'password_hash', ARGV[2], 'updated_at', ARGV[3])
+return 1
