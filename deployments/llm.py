@@ -9,6 +9,7 @@ from typing import Protocol
 import ray
 from ray import serve
 
+from deployments.models import model_source
 from deployments.replica.attempts import AttemptRunner
 from deployments.replica.heartbeat import Heartbeat
 from deployments.settings import ModelSpec, Settings
@@ -35,7 +36,7 @@ async def start_engine(spec: ModelSpec, settings: Settings) -> Engine:
         return ScriptedEngine(spec)
     from deployments.engines.vllm import VllmEngine
 
-    return await VllmEngine.start(spec, settings.model_source(spec))
+    return await VllmEngine.start(spec, model_source(spec, settings))
 
 
 @serve.deployment(ray_actor_options={"num_cpus": 1}, health_check_period_s=2, health_check_timeout_s=10)

@@ -64,6 +64,8 @@ class Settings(BaseSettings):
 
     #: Directory for keys and the embedded store's files.
     data_dir: str = "./data"
+    #: Directory of the embedded model; empty: ``<data_dir>/models``.
+    models_dir: str = ""
     #: Password of the admin ``1backend``, needed when the store has no admin yet.
     admin_password: SecretStr = SecretStr("")
     #: PEM of the RS256 key that signs access tokens; empty: ``<data_dir>/jwt-private.pem``, made when missing.

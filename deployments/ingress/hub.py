@@ -28,6 +28,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._news = asyncio.Event()
+        self._blind = False
         #: Places whose prompts have ended since this watch began; for those who wait only for an end.
         self.ended: set[int] = set()
 
@@ -39,13 +40,19 @@ class Watch:
 
     def ring_blindly(self) -> None:
         """Rings may have been missed."""
+        self._blind = True
         self._news.set()
 
-    async def news(self) -> None:
-        """Wait until something may have changed."""
-        with contextlib.suppress(TimeoutError):
+    async def news(self) -> bool:
+        """Wait until something may have changed. False if nothing rang: it is time to look whether a ring was lost."""
+        try:
             await asyncio.wait_for(self._news.wait(), LOOK_ANYWAY_S)
+        except TimeoutError:
+            return False
+        rang = not self._blind
         self._news.clear()
+        self._blind = False
+        return rang
 
 
 class Hub:
