@@ -84,9 +84,8 @@ class ModelText:
 
 
 def _context_tokens(spec: ModelSpec, directory: Path) -> int:
-    configured = spec.context_tokens or spec.engine_args.get("max_model_len")
-    if configured:
-        return int(configured)
+    if spec.context_tokens:
+        return spec.context_tokens
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     trained = config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
     if not trained:
