@@ -52,16 +52,18 @@ def check_platform(system: str, machine: str, environ: Mapping[str, str]) -> str
     if system == "Linux" and machine in {"x86_64", "AMD64"}:
         return None
     if environ.get("REDIS_URL"):
-        return f"{system} {machine} is not a tested platform; the store is the one of REDIS_URL, the embedded one is off"
+        return (
+            f"{system} {machine} is not a tested platform; the store is the one of REDIS_URL, the embedded one is off"
+        )
     raise SetupRefused(
         f"unsupported platform {system} {machine}: Prompt Svc runs on Linux x86_64 "
         "(elsewhere only with REDIS_URL set to your own Redis)"
     )
 
 
-def check_python(version: Sequence[int]) -> None:
+def check_python(version: tuple[int, int]) -> None:
     """Raises SetupRefused for a Python that the lock has no wheels for."""
-    if not OLDEST_PYTHON <= tuple(version[:2]) <= NEWEST_PYTHON:
+    if not OLDEST_PYTHON <= version <= NEWEST_PYTHON:
         raise SetupRefused(
             f"Python {version[0]}.{version[1]} does not work: Prompt Svc needs 3.{OLDEST_PYTHON[1]} to "
             f"3.{NEWEST_PYTHON[1]} (name another one with `make PYTHON=python3.11 ...`)"
@@ -93,7 +95,7 @@ def chunks(pins: list[str]) -> list[list[str]]:
     return ([first] if first else []) + [rest[i : i + CHUNK] for i in range(0, len(rest), CHUNK)]
 
 
-def fingerprint(lock: Path, version: Sequence[int]) -> str:
+def fingerprint(lock: Path, version: tuple[int, int]) -> str:
     """What the stamp holds: a hash of the lock and of the Python it was installed for."""
     import hashlib
 
@@ -102,7 +104,7 @@ def fingerprint(lock: Path, version: Sequence[int]) -> str:
     return digest.hexdigest()
 
 
-def is_installed(lock: Path, venv: Path, version: Sequence[int]) -> bool:
+def is_installed(lock: Path, venv: Path, version: tuple[int, int]) -> bool:
     """Whether the stamp says that this very lock is installed completely."""
     try:
         return _stamp(lock, venv).read_text(encoding="utf-8") == fingerprint(lock, version)
@@ -110,7 +112,7 @@ def is_installed(lock: Path, venv: Path, version: Sequence[int]) -> bool:
         return False
 
 
-def mark_installed(lock: Path, venv: Path, version: Sequence[int]) -> None:
+def mark_installed(lock: Path, venv: Path, version: tuple[int, int]) -> None:
     """Write the stamp; call it last."""
     stamp = _stamp(lock, venv)
     partial = stamp.with_suffix(".partial")
@@ -125,7 +127,9 @@ def _stamp(lock: Path, venv: Path) -> Path:
 def pip_failure(output: str) -> str:
     """One line that says why pip failed, from what it printed."""
     if _NO_SPACE.search(output):
-        return "the disk is full: pip could not write what it downloaded; free some space and run the same command again"
+        return (
+            "the disk is full: pip could not write what it downloaded; free some space and run the same command again"
+        )
     if _NO_NETWORK.search(output):
         return "no network: the package index cannot be reached; run the same command again when it can, it resumes"
     errors = [line for line in output.splitlines() if line.startswith("ERROR:")]
@@ -221,10 +225,11 @@ def _say(line: str) -> None:
 def main(arguments: Sequence[str]) -> int:
     venv = ROOT / ".venv"
     locks = [ROOT / BASE_LOCK, *(ROOT / name for name in arguments if name != BASE_LOCK)]
+    version = sys.version_info[:2]
     try:
-        check_python(sys.version_info)
+        check_python(version)
         warning = check_platform(platform.system(), platform.machine(), os.environ)
-        missing = [lock for lock in locks if not is_installed(lock, venv, sys.version_info)]
+        missing = [lock for lock in locks if not is_installed(lock, venv, version)]
         if missing:
             import fcntl
 
@@ -233,19 +238,21 @@ def main(arguments: Sequence[str]) -> int:
             # This file itself is the lock: two set-ups in one folder take turns, and nothing is left behind.
             with open(__file__, "rb") as turn:
                 fcntl.flock(turn, fcntl.LOCK_EX)
-                missing = [lock for lock in locks if not is_installed(lock, venv, sys.version_info)]
+                missing = [lock for lock in locks if not is_installed(lock, venv, version)]
                 if missing:
                     check_disk(ROOT, NEEDED_BYTES if locks[0] in missing else NEEDED_BYTES // 10)
                     make_venv(venv)
                 for lock in missing:
                     install(lock, venv)
-                    mark_installed(lock, venv, sys.version_info)
+                    mark_installed(lock, venv, version)
         make_model(venv)
     except SetupRefused as refusal:
         print(f"prompt-svc: {refusal}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("prompt-svc: set-up interrupted; run the same command again, it goes on where it stopped", file=sys.stderr)
+        print(
+            "prompt-svc: set-up interrupted; run the same command again, it goes on where it stopped", file=sys.stderr
+        )
         return 130
     return 0
 

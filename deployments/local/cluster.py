@@ -13,6 +13,7 @@ from pathlib import Path
 
 import ray
 from ray import serve
+from ray._private.ray_logging import global_worker_stdstream_dispatcher
 from ray.serve._private.api import serve_start
 from ray.serve._private.client import ServeControllerClient
 from ray.serve.config import gRPCOptions
@@ -51,8 +52,6 @@ def start_ray(folder: Path) -> str:
         object_store_memory=OBJECT_STORE_BYTES,
         namespace="prompt-svc",
         _temp_dir=str(folder),
-        # Loopback: the embedded cluster has no business on the network, and starts without one.
-        _node_ip_address="127.0.0.1",
     )
     return str(context.address_info["gcs_address"])
 
@@ -123,6 +122,7 @@ def describe(status: ServeStatus) -> str:
         f"{name} {deployment.replica_states.get('RUNNING', 0)}/{sum(deployment.replica_states.values())}"
         for application in status.applications.values()
         for name, deployment in application.deployments.items()
+        if deployment.replica_states
     ]
     return ", ".join(parts) or "reading the application"
 
@@ -144,6 +144,8 @@ def _reason(message: str) -> str:
 
 def stop(client: ServeControllerClient | None, folder: Path, grace_s: float = 8) -> None:
     """Stop Serve, then Ray, then whatever of this Ray still lives. Nothing else is touched."""
+    # Ray would tell the terminal that the controller, which is told to end itself, has ended.
+    global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
     if client is not None:
         # What the replicas still run when the grace is over goes on after the next start.
         client.shutdown(timeout_s=grace_s)

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -47,6 +48,10 @@ class Folders:
         return self.data / "run.lock"
 
     @property
+    def ray_token(self) -> Path:
+        return self.data / "ray-token"
+
+    @property
     def record(self) -> Path:
         return self.data / "run.json"
 
@@ -67,6 +72,11 @@ class Folders:
             self.data.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.data):
                 pass
+            if not self.ray_token.exists():
+                partial = self.ray_token.with_suffix(".partial")
+                with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                    file.write(secrets.token_hex(32))
+                partial.replace(self.ray_token)
             for folder in (self.ray.parent, self.ray):
                 folder.mkdir(mode=0o700, exist_ok=True)
                 if folder.lstat().st_uid != os.getuid():
@@ -138,9 +148,15 @@ def prepare(environ: MutableMapping[str, str], folders: Folders) -> None:
     """What Ray and every process under it inherit. Call before anything imports Ray."""
     # A cluster of the user's is not ours to run in.
     environ.pop("RAY_ADDRESS", None)
-    # The embedded Ray listens on loopback only. Without this, ray.init would leave a token in the user's home that
-    # changes what their next `ray start` does.
-    environ.setdefault("RAY_AUTH_MODE", "disabled")
+    # The embedded Ray has no business on the network, and starts without one. This is Ray's switch for "this node is
+    # 127.0.0.1", in spite of its name. Only the replicas' gRPC ports of Serve still listen on every interface, and
+    # whoever may talk to those may run code: hence a token as well. A file of our own, since the token that ray.init
+    # would otherwise leave in the user's home changes what their next `ray start` does.
+    environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    if "RAY_AUTH_MODE" not in environ:
+        environ["RAY_AUTH_MODE"] = "token"
+        environ["RAY_AUTH_TOKEN_PATH"] = str(folders.ray_token)
+        environ.pop("RAY_AUTH_TOKEN", None)
     environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     environ["PROMPT_SVC_DATA_DIR"] = str(folders.data)
     environ["PROMPT_SVC_MODELS_DIR"] = str(folders.models)

@@ -229,10 +229,13 @@ def _models(config: ServeDeploySchema) -> list[dict[str, object]]:
 
 
 def _fsync() -> AppendFsync:
-    value = os.environ.get("PROMPT_SVC_STORE_FSYNC", "always")
-    if value == "always" or value == "everysec":
-        return value
-    raise CannotStart(f"PROMPT_SVC_STORE_FSYNC: got {value!r}, allowed is always or everysec")
+    match os.environ.get("PROMPT_SVC_STORE_FSYNC", "always"):
+        case "always":
+            return "always"
+        case "everysec":
+            return "everysec"
+        case other:
+            raise CannotStart(f"PROMPT_SVC_STORE_FSYNC: got {other!r}, allowed is always or everysec")
 
 
 def _check_external_store(url: str) -> None:

