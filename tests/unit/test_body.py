@@ -3,7 +3,7 @@ import time
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -92,14 +92,15 @@ def test_a_refused_body_is_not_kept_in_the_error():
         nested(60, "[" + "1," * 500_000 + '"\\u0000"]'),
         b'{"a":"' + b"\\ud800" * 170_000 + b'"}',
         nested(900, '"' + "\\ud800" * 170_000 + '"'),
+        b'{"a":"' + b"\\" * 1_000_000 + b'u0000"',
     ],
-    ids=["many containers", "long paths", "many surrogates", "deep surrogates"],
+    ids=["many containers", "long paths", "many surrogates", "deep surrogates", "backslashes"],
 )
 def test_hostile_bodies_are_refused_quickly(body: bytes):
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(InvalidJson):
         parse_object(body)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 0.7
 
 
 json_values = st.recursive(
@@ -108,12 +109,13 @@ json_values = st.recursive(
     | st.integers(-(2**53), 2**53)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
-    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
-    max_leaves=20,
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(), children, max_size=4),
+    max_leaves=8,
 )
 
 
-@given(st.dictionaries(st.text(), json_values))
+@settings(max_examples=50)
+@given(st.dictionaries(st.text(), json_values, max_size=4))
 def test_whatever_json_says_is_read_or_refused_for_its_characters(value: dict):
     body = json.dumps(value).encode()
     try:

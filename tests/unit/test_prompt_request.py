@@ -58,7 +58,7 @@ def test_everything_the_document_sends():
 
 @pytest.mark.parametrize(
     ("sent", "text"),
-    [(42, "42"), (True, "true"), (False, "false"), (7.5, "7.5"), (-0.0, "-0.0"), (1e22, "1e22")],
+    [(42, "42"), (True, "true"), (False, "false"), (7.5, "7.5"), (-0.0, "-0.0")],
 )
 def test_numbers_and_booleans_become_text_in_string_fields(sent: object, text: str):
     submission = parse_prompt_request({"prompt": sent, "id": sent, "threadId": sent})
