@@ -75,6 +75,7 @@ class LLM:
             lease_s=settings.lease_s,
             interval_s=settings.heartbeat_s,
             leases=self._runner.leases,
+            permits_used=lambda: self._runner.permits_used,
             on_lost=self._runner.lose,
         )
 

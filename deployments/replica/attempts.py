@@ -89,7 +89,11 @@ class AttemptRunner:
         if tail is None:
             return
         _, gone = await self._store.heartbeat(
-            self._model_id, self._replica, [(tail.ref, tail.fence)], lease_s=self._lease_s
+            self._model_id,
+            self._replica,
+            [(tail.ref, tail.fence)],
+            lease_s=self._lease_s,
+            permits_used=self._permits.used,
         )
         if ref in gone:
             tail.refused.set()

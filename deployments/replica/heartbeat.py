@@ -32,11 +32,13 @@ class Heartbeat:
         lease_s: float,
         interval_s: float,
         leases: Callable[[], list[tuple[str, int]]],
+        permits_used: Callable[[], int],
         on_lost: Callable[[str], None],
     ) -> None:
         """
         Args:
             leases: the (ref, fence) pairs held now; called from the thread, so it must be safe there.
+            permits_used: as safe.
             on_lost: called in the owner's event loop with the ref of a lease the store no longer grants.
         """
         self._redis_url = redis_url
@@ -48,6 +50,7 @@ class Heartbeat:
         self._lease_s = lease_s
         self._interval_s = interval_s
         self._leases = leases
+        self._permits_used = permits_used
         self._on_lost = on_lost
         self._owner_loop = asyncio.get_running_loop()
         self._stop = threading.Event()
@@ -79,7 +82,11 @@ class Heartbeat:
                     )
                     self._owner_loop.call_soon_threadsafe(self._registered.set)
                 known, lost = await store.heartbeat(
-                    self._model_id, self._replica, self._leases(), lease_s=self._lease_s
+                    self._model_id,
+                    self._replica,
+                    self._leases(),
+                    lease_s=self._lease_s,
+                    permits_used=self._permits_used(),
                 )
                 for ref in lost:
                     self._owner_loop.call_soon_threadsafe(self._on_lost, ref)

@@ -26,7 +26,7 @@ LAYOUT = {
     "thread_messages": "t-messages:{}",  # message id -> order
     "message": "m:{}",  # user/message id -> hash
     # one queue per model
-    "stats": "q-stats:{}",  # hash: waiting, turn, permits
+    "stats": "q-stats:{}",  # hash: waiting, turn, permits, stale_rejected
     "priorities": "q-priorities:{}",  # priority -> priority, those with waiting prompts
     "turns": "q-turns:{}:{}",  # priority:model; user -> turn
     "waiting": "q-waiting:{}:{}:{}",  # priority:user:model; ref -> seq
@@ -34,6 +34,7 @@ LAYOUT = {
     "leases": "q-leases:{}",  # ref -> deadline
     "replicas": "q-replicas:{}",  # replica -> time at which it counts as dead
     "permits": "q-permits:{}",  # hash: replica -> permits
+    "used": "q-used:{}",  # hash: replica -> permits in use at its last heartbeat
     "nodes": "q-nodes:{}",  # hash: replica -> node it runs on
     # counters and identity
     "seq": "seq",

@@ -43,6 +43,8 @@ class QueueDepth:
     #: Attempts all live replicas together can hold.
     permits: int
     replicas: int
+    #: Writes of attempts that others had followed, refused since the queue exists.
+    stale_rejected: int
 
 
 class ModelQueue:
@@ -84,11 +86,16 @@ class ModelQueue:
 
     async def depth(self) -> QueueDepth:
         pipe = self._client.pipeline(transaction=False)
-        pipe.hmget(self._keys.stats(self.model_id), "waiting", "permits")
+        pipe.hmget(self._keys.stats(self.model_id), "waiting", "permits", "stale_rejected")
         pipe.zcard(self._keys.leases(self.model_id))
         pipe.zcard(self._keys.due(self.model_id))
         pipe.zcard(self._keys.replicas(self.model_id))
-        (waiting, permits), leased, delayed, replicas = await pipe.execute()
+        (waiting, permits, stale), leased, delayed, replicas = await pipe.execute()
         return QueueDepth(
-            waiting=int(waiting or 0), leased=leased, delayed=delayed, permits=int(permits or 0), replicas=replicas
+            waiting=int(waiting or 0),
+            leased=leased,
+            delayed=delayed,
+            permits=int(permits or 0),
+            replicas=replicas,
+            stale_rejected=int(stale or 0),
         )

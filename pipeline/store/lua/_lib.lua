@@ -23,10 +23,16 @@ local function load_prompt(ref)
     priority = v[6], seq = v[7], place = v[8], holder = v[9] or '', crashes = tonumber(v[10] or '0'), id = v[11] }
 end
 
--- The prompt, if `fence` still owns it; every write of an attempt passes through here.
+-- The prompt, if `fence` still owns it; every write of an attempt passes through here. A write of an attempt that another one
+-- has followed is counted: it says how often the fence was needed.
 local function owned(ref, fence)
   local p = load_prompt(ref)
-  if not p or p.status ~= 'running' or p.fence ~= tonumber(fence) then return nil end
+  if not p then return nil end
+  if p.fence ~= tonumber(fence) then
+    redis.call('HINCRBY', K.stats(p.model), 'stale_rejected', 1)
+    return nil
+  end
+  if p.status ~= 'running' then return nil end
   return p
 end
 
@@ -140,4 +146,5 @@ local function forget_replica(model, replica)
   redis.call('ZREM', K.replicas(model), replica)
   redis.call('HDEL', K.permits(model), replica)
   redis.call('HDEL', K.nodes(model), replica)
+  redis.call('HDEL', K.used(model), replica)
 end
