@@ -22,12 +22,24 @@ _READY = re.compile(r"^ready (\S+)$", re.MULTILINE)
 class Service:
     """One launcher process. ``start`` may be called again after ``stop`` or ``kill``: same data, same port."""
 
-    def __init__(self, data_dir: Path, *, config: Path | None = None, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        config: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+        root: Path = ROOT,
+    ) -> None:
+        """
+        Args:
+            root: the source tree that runs; another one than ours is a build that a test has broken on purpose.
+        """
         self.data_dir = data_dir
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.output_file = data_dir / "launcher.out"
         self._config = config
+        self._root = root
         self._environ = dict(environ or {})
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -45,8 +57,8 @@ class Service:
         """Start it without waiting."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
         environ = {
-            **os.environ,
             "PROMPT_SVC_MODELS_DIR": str(ROOT / "data" / "models"),
+            **os.environ,
             **self._environ,
             "PROMPT_SVC_DATA_DIR": str(self.data_dir),
             "PORT": str(self.port),
@@ -54,7 +66,7 @@ class Service:
         command = [sys.executable, "-m", "deployments.local", *([str(self._config)] if self._config else [])]
         with self.output_file.open("wb") as output:
             self._process = subprocess.Popen(
-                command, cwd=ROOT, env=environ, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+                command, cwd=self._root, env=environ, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
             )
 
     @property
@@ -113,10 +125,14 @@ class Service:
 
 @contextmanager
 def running_service(
-    data_dir: Path, *, config: Path | None = None, environ: Mapping[str, str] | None = None
+    data_dir: Path,
+    *,
+    config: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    root: Path = ROOT,
 ) -> Iterator[Service]:
     """A service that is ready; it is stopped at the end."""
-    service = Service(data_dir, config=config, environ=environ)
+    service = Service(data_dir, config=config, environ=environ, root=root)
     try:
         service.start()
         yield service
