@@ -78,6 +78,7 @@ def publish(rows: Sequence[dict[str, Any]], folder: Path = FOLDER) -> str:
 def markdown(document: dict[str, Any]) -> str:
     rows = document["rows"]
     runs = sum(r["runs"] for r in rows)
+    fewest = min((r["runs"] for r in rows), default=0)
     lines = [
         "# Chaos runs",
         "",
@@ -93,9 +94,8 @@ def markdown(document: dict[str, Any]) -> str:
         "budget for router, ledger and ingress replica is 3 s. unknown: submissions whose reply was lost; each was tried again",
         "under the same id.",
         "",
-        f"No violation in n runs bounds the probability of one below 3/n (95 %): for {runs} runs in all {3 / max(runs, 1):.0%}, for"
-        f" the {min((r['runs'] for r in rows), default=0)} runs of one fault"
-        f" {3 / max(1, min((r['runs'] for r in rows), default=1)):.0%}.",
+        "No violation in n runs bounds the probability of one below 3/n (95 %): for all "
+        f"{runs} runs {3 / max(runs, 1):.0%}, for the {fewest} of one fault {3 / max(fewest, 1):.0%}.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -8,8 +8,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import redis
-
 from tests.chaos.checker import Expectations, Finals, Violation, check
 from tests.chaos.client import Caller, User, register
 from tests.chaos.dump import TERMINAL, Dump, StoreView
@@ -175,10 +173,10 @@ class Chaos:
         try:
             async with asyncio.timeout(SETTLE_S):
                 await asyncio.gather(*waits)
-                while any(self._view.queue().permits_used.values()):
+                while any(self._view.queue().permits_used.values()):  # noqa: ASYNC110 - the store rings no bell for it
                     await asyncio.sleep(POLL_S * 5)
         except TimeoutError:
-            pass  # The checker says who has not.
+            return  # The checker says who has not.
 
     async def _ask_again(self, users: list[User], history: History) -> dict[str, str]:
         """The answer of every completed prompt, as the service tells it when the prompt is submitted once more (R7)."""
@@ -207,7 +205,4 @@ class Chaos:
         return [f"{asked.user}/{asked.id}" for asked in history.asked.values()]
 
     def close(self) -> None:
-        try:
-            self._view.close()
-        except redis.RedisError:
-            pass
+        self._view.close()

@@ -1,0 +1,311 @@
+"""The queue as dicts: what the store's scripts must amount to. Time is not in it; what expires is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pipeline.states import Status, advance
+
+#: Crashes after which a prompt runs alone; the next one ends it (DESIGN §3).
+SUSPECT_AFTER = 2
+
+
+@dataclass(slots=True)
+class ModelPrompt:
+    ref: str
+    user: str
+    thread: str
+    priority: int
+    seq: int
+    place: int
+    status: Status = Status.SCHEDULED
+    fence: int = 0
+    runs: int = 0
+    failures: int = 0
+    crashes: int = 0
+    holder: str = ""
+    #: Texts of the log's entries, None for an end entry.
+    log: list[str | None] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        return self.ref.split("/", 1)[1]
+
+
+@dataclass(slots=True)
+class ModelReplica:
+    permits: int
+    node: str
+
+
+class QueueModel:
+    """Every method does what the script of its name does, and returns what that returns."""
+
+    def __init__(self) -> None:
+        self.prompts: dict[str, ModelPrompt] = {}
+        self.replicas: dict[str, ModelReplica] = {}
+        #: Every ref that was ever taken, and how many places each thread has given out.
+        self.places: dict[str, int] = {}
+        self.seq = 0
+        self.turn = 0
+        #: priority -> user -> turn
+        self.turns: dict[int, dict[str, int]] = {}
+        self.waiting: set[str] = set()
+        self.leases: set[str] = set()
+        self.due: set[str] = set()
+        #: In the order in which they expired.
+        self.expired_leases: list[str] = []
+        self.expired_replicas: list[str] = []
+        self.elapsed_retries: list[str] = []
+        self.stale_rejected = 0
+
+    # --- clients
+
+    def accept(self, ref: str, user: str, thread: str, priority: int) -> bool:
+        if ref in self.prompts:
+            return False
+        self.seq += 1
+        place = self.places[thread] = self.places.get(thread, 0) + 1
+        self.prompts[ref] = ModelPrompt(ref, user, thread, priority, self.seq, place)
+        self._enqueue(self.prompts[ref])
+        return True
+
+    def cancel(self, ref: str) -> str:
+        prompt = self.prompts.get(ref)
+        if prompt is None:
+            return "missing"
+        if not prompt.status.is_terminal:
+            self._close(prompt, "cancel")
+        return prompt.status
+
+    def erase(self, ref: str) -> str:
+        prompt = self.prompts.get(ref)
+        if prompt is None:
+            return "missing"
+        if not prompt.status.is_terminal:
+            return prompt.status
+        del self.prompts[ref]
+        return "erased"
+
+    # --- the ledger
+
+    def grant(self, most: int) -> list[tuple[str, int, bool]]:
+        free = sum(replica.permits for replica in self.replicas.values()) - len(self.leases)
+        granted = []
+        while len(granted) < min(most, free) and self.waiting:
+            prompt = self._next()
+            prompt.status = advance(prompt.status, "grant")
+            prompt.fence += 1
+            prompt.runs += 1
+            self.leases.add(prompt.ref)
+            granted.append((prompt.ref, prompt.fence, prompt.crashes >= SUSPECT_AFTER))
+        return granted
+
+    def order(self) -> list[str]:
+        """Refs in the order in which they would be granted: priority, then users by turns, then time."""
+        order = []
+        for priority in sorted({self.prompts[ref].priority for ref in self.waiting}, reverse=True):
+            queues: dict[str, list[ModelPrompt]] = {}
+            for prompt in sorted((self.prompts[ref] for ref in self.waiting), key=lambda p: p.seq):
+                if prompt.priority == priority:
+                    queues.setdefault(prompt.user, []).append(prompt)
+            users = sorted(queues, key=lambda user: self.turns[priority][user])
+            while users:
+                user = users.pop(0)
+                order.append(queues[user].pop(0).ref)
+                if queues[user]:
+                    users.append(user)
+        return order
+
+    def hand_back(self, ref: str, fence: int) -> bool:
+        prompt = self._owned(ref, fence)
+        if prompt is None:
+            return False
+        self._requeue_uncharged(prompt)
+        return True
+
+    def lose(self, ref: str, fence: int, alive: Iterable[str]) -> bool:
+        prompt = self._owned(ref, fence)
+        if prompt is None:
+            return False
+        if not prompt.holder:
+            self._requeue_uncharged(prompt)
+        else:
+            holder = prompt.holder
+            self._crash(prompt, alive)
+            self.unregister(holder)
+        return True
+
+    def sweep(self, alive: Iterable[str], most: int) -> tuple[int, int, int, int]:
+        """Returns how many were lost, handed back, promoted, and how many replicas were dropped."""
+        lost = handed_back = 0
+        expired = self.expired_leases[:most]
+        for ref in expired:
+            prompt = self.prompts[ref]
+            if prompt.holder:
+                self._crash(prompt, alive)
+                lost += 1
+            else:
+                self._requeue_uncharged(prompt)
+                handed_back += 1
+        dropped = list(self.expired_replicas) if len(expired) < most else []
+        for replica in dropped:
+            self.unregister(replica)
+        promoted = self.elapsed_retries[:most]
+        for ref in promoted:
+            self._forget_due(ref)
+            self._enqueue(self.prompts[ref])
+        return lost, handed_back, len(promoted), len(dropped)
+
+    # --- replicas
+
+    def register(self, replica: str, permits: int, node: str) -> None:
+        self.replicas[replica] = ModelReplica(permits, node)
+        self._unexpire(self.expired_replicas, replica)
+
+    def unregister(self, replica: str) -> None:
+        self.replicas.pop(replica, None)
+        self._unexpire(self.expired_replicas, replica)
+
+    def claim(self, ref: str, fence: int, replica: str) -> bool:
+        prompt = self._owned(ref, fence)
+        if prompt is None or prompt.holder not in ("", replica):
+            return False
+        prompt.holder = replica
+        self._unexpire(self.expired_leases, ref)
+        return True
+
+    def append(self, ref: str, fence: int, number: int, text: str) -> bool:
+        prompt = self._owned(ref, fence)
+        if prompt is None:
+            return False
+        if number > len(prompt.log):
+            prompt.log.append(text)
+        return True
+
+    def heartbeat(self, replica: str, leases: Iterable[tuple[str, int]]) -> tuple[bool, list[str]]:
+        if replica not in self.replicas:
+            return False, []
+        self._unexpire(self.expired_replicas, replica)
+        gone = []
+        for ref, fence in leases:
+            prompt = self._owned(ref, fence)
+            if prompt is not None and prompt.holder == replica:
+                self._unexpire(self.expired_leases, ref)
+            else:
+                gone.append(ref)
+        return True, gone
+
+    def finish(self, ref: str, fence: int) -> bool:
+        return self._end(ref, fence, "finish")
+
+    def abandon(self, ref: str, fence: int) -> bool:
+        prompt = self._owned(ref, fence)
+        if prompt is not None:
+            prompt.failures += 1
+        # The guard has counted a stale one already.
+        return prompt is not None and self._end(ref, fence, "abandon")
+
+    def retry_later(self, ref: str, fence: int) -> bool:
+        prompt = self._owned(ref, fence)
+        if prompt is None:
+            return False
+        prompt.failures += 1
+        self._leave_lease(prompt)
+        prompt.status = advance(prompt.status, "retry")
+        self.due.add(ref)
+        return True
+
+    # --- time
+
+    def expire_lease(self, ref: str) -> None:
+        self._unexpire(self.expired_leases, ref)
+        self.expired_leases.append(ref)
+
+    def expire_replica(self, replica: str) -> None:
+        self._unexpire(self.expired_replicas, replica)
+        self.expired_replicas.append(replica)
+
+    def elapse_retry(self, ref: str) -> None:
+        self._unexpire(self.elapsed_retries, ref)
+        self.elapsed_retries.append(ref)
+
+    # --- parts
+
+    def _owned(self, ref: str, fence: int) -> ModelPrompt | None:
+        prompt = self.prompts.get(ref)
+        if prompt is None:
+            return None
+        if prompt.fence != fence:
+            self.stale_rejected += 1
+            return None
+        return prompt if prompt.status is Status.RUNNING else None
+
+    def _enqueue(self, prompt: ModelPrompt) -> None:
+        self.waiting.add(prompt.ref)
+        turns = self.turns.setdefault(prompt.priority, {})
+        if prompt.user not in turns:
+            self.turn += 1
+            turns[prompt.user] = self.turn
+
+    def _next(self) -> ModelPrompt:
+        prompt = self.prompts[self.order()[0]]
+        self._take_from_queue(prompt)
+        turns = self.turns[prompt.priority]
+        if prompt.user in turns:
+            self.turn += 1
+            turns[prompt.user] = self.turn
+        return prompt
+
+    def _take_from_queue(self, prompt: ModelPrompt) -> None:
+        self.waiting.discard(prompt.ref)
+        waiting = (self.prompts[ref] for ref in self.waiting)
+        if not any((p.priority, p.user) == (prompt.priority, prompt.user) for p in waiting):
+            self.turns.get(prompt.priority, {}).pop(prompt.user, None)
+
+    def _leave_lease(self, prompt: ModelPrompt) -> None:
+        self.leases.discard(prompt.ref)
+        self._unexpire(self.expired_leases, prompt.ref)
+        prompt.holder = ""
+
+    def _forget_due(self, ref: str) -> None:
+        self.due.discard(ref)
+        self._unexpire(self.elapsed_retries, ref)
+
+    def _end(self, ref: str, fence: int, transition: str) -> bool:
+        prompt = self._owned(ref, fence)
+        if prompt is None:
+            return False
+        self._close(prompt, transition)
+        return True
+
+    def _close(self, prompt: ModelPrompt, transition: str) -> None:
+        if prompt.ref in self.waiting:
+            self._take_from_queue(prompt)
+        self._forget_due(prompt.ref)
+        self._leave_lease(prompt)
+        prompt.status = advance(prompt.status, transition)
+        prompt.log.append(None)
+
+    def _requeue_uncharged(self, prompt: ModelPrompt) -> None:
+        prompt.runs -= 1
+        self._leave_lease(prompt)
+        prompt.status = advance(prompt.status, "hand_back")
+        self._enqueue(prompt)
+
+    def _crash(self, prompt: ModelPrompt, alive: Iterable[str]) -> None:
+        replica = self.replicas.get(prompt.holder)
+        if replica is not None and replica.node in alive:
+            prompt.crashes += 1
+            if prompt.crashes > SUSPECT_AFTER:
+                self._close(prompt, "abandon")
+                return
+        self._leave_lease(prompt)
+        prompt.status = advance(prompt.status, "lose")
+        self._enqueue(prompt)
+
+    @staticmethod
+    def _unexpire(expired: list[str], what: str) -> None:
+        if what in expired:
+            expired.remove(what)

@@ -1,0 +1,453 @@
+"""The queue's scripts on a real Valkey against a model of dicts, step by step, whatever the order of the steps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, TypeVar
+
+import pytest
+import redis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from redis.asyncio import Redis
+
+from pipeline.delta import Delta, DeltaKind, FinishReason
+from pipeline.errors import NotFound, StaleLease
+from pipeline.prompt import NewPrompt
+from pipeline.states import TERMINAL, Status
+from pipeline.store.attempts import AttemptStore
+from pipeline.store.keys import Keys
+from pipeline.store.prompts import PromptStore
+from pipeline.store.queue import ModelQueue
+from tests.integration.queue_model import ModelPrompt, QueueModel
+
+T = TypeVar("T")
+
+EXAMPLES, STEPS = 130, 100
+MODEL = "m"
+USERS = ("ann", "bob", "cyd")
+REPLICAS = ("r1", "r2", "r3")
+NODES = ("n1", "n2")
+#: Nothing expires by itself; the test moves deadlines into the past.
+LONG_S = 1000.0
+
+picks = st.integers(min_value=0, max_value=1 << 16)
+#: Which fence a call carries: mostly the right one.
+fence_errors = st.sampled_from([0, 0, 0, -1, 1])
+priorities = st.sampled_from([0, 0, 0, 5, -3])
+alive_nodes = st.sampled_from([NODES, NODES, NODES[:1], ()])
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """Every rule runs one script and the same step of the model, and compares what they return."""
+
+    url: ClassVar[str]
+    steps: ClassVar[Counter[str]] = Counter()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = QueueModel()
+        self.keys = Keys("hyp")
+        self.reader = redis.Redis.from_url(self.url)
+        self.reader.flushdb()
+        self.loop = asyncio.new_event_loop()
+        self.client = Redis.from_url(self.url)
+        self.prompts = PromptStore(self.client, self.keys)
+        self.queue = ModelQueue(self.client, self.keys, MODEL)
+        self.attempts = AttemptStore(self.client, self.keys)
+        self.erased: set[str] = set()
+        self.past = 0
+
+    def teardown(self) -> None:
+        for prompt in self.model.prompts.values():
+            self._check_log(prompt)
+        self.loop.run_until_complete(self.client.aclose())
+        self.loop.close()
+        self.reader.close()
+
+    @initialize(
+        permits=st.integers(2, 4),
+        accepted=st.lists(st.tuples(st.sampled_from(USERS), st.integers(0, 9), priorities), min_size=4, max_size=8),
+    )
+    def begin(self, permits: int, accepted: list[tuple[str, int, int]]) -> None:
+        """With replicas and a queue: most rules have nothing to do without."""
+        for replica, node in zip(REPLICAS, ("n1", "n2", "n1"), strict=True):
+            self._register(replica, permits, node)
+        for user, number, priority in accepted:
+            self._accept(user, number, priority)
+
+    # --- clients
+
+    @rule(user=st.sampled_from(USERS), number=st.integers(0, 9), priority=priorities)
+    def accept(self, user: str, number: int, priority: int) -> None:
+        self._accept(user, number, priority)
+
+    def _accept(self, user: str, number: int, priority: int) -> None:
+        new = NewPrompt(
+            id=f"p{number}",
+            user_id=user,
+            thread_id=f"t{number % 2}",
+            model_id=MODEL,
+            prompt="words",
+            prompt_token_ids=(1, 2),
+            priority=priority,
+        )
+        is_new = self.model.accept(new.ref, user, f"{user}/{new.thread_id}", priority)
+        accepted = self.run("accept" if is_new else "accept again", self.prompts.accept(new))
+        assert accepted.is_new == is_new
+        assert accepted.prompt.status == self.model.prompts[new.ref].status
+        self.erased.discard(new.ref)
+
+    @precondition(lambda self: self.model.prompts)
+    @rule(pick=picks)
+    def cancel(self, pick: int) -> None:
+        prompt = self._pick(pick, open_only=pick % 4 > 0)
+        right = self.model.cancel(prompt.ref)
+        assert self.run("cancel", self.prompts.cancel(prompt.ref)) == right
+
+    @precondition(lambda self: self.model.prompts)
+    @rule(pick=picks)
+    def erase(self, pick: int) -> None:
+        prompt = self._pick(pick)
+        erased = self.model.erase(prompt.ref) == "erased"
+        assert self.run("erase" if erased else "erase too early", self.prompts.erase(prompt.ref)) == erased
+        if erased:
+            self.erased.add(prompt.ref)
+
+    @precondition(lambda self: self.erased)
+    @rule(pick=picks)
+    def touch_what_is_erased(self, pick: int) -> None:
+        ref = sorted(self.erased)[pick % len(self.erased)]
+        with pytest.raises(NotFound):
+            self.run("cancel erased", self.prompts.cancel(ref))
+        assert not self.run("finish erased", self._finish(ref, 1))
+        assert not self.run("hand back erased", self.queue.hand_back(ref, 1))
+
+    # --- the ledger
+
+    @rule(most=st.sampled_from([1, 2, 64]))
+    def grant(self, most: int) -> None:
+        right = self.model.grant(most)
+        grants = self.run("grant" if right else "grant nothing", self.queue.grant(most, LONG_S))
+        assert [(grant.ref, grant.fence, grant.alone) for grant in grants] == right
+
+    @precondition(lambda self: self.model.waiting)
+    @rule(replica=st.sampled_from(REPLICAS), text=st.sampled_from(["x", "日"]))
+    def start(self, replica: str, text: str) -> None:
+        """The usual way of an attempt: granted, claimed, its first entry written."""
+        right = self.model.grant(1)
+        grants = self.run("grant" if right else "grant nothing", self.queue.grant(1, LONG_S))
+        assert [(grant.ref, grant.fence, grant.alone) for grant in grants] == right
+        for ref, fence, _ in right:
+            assert self.model.claim(ref, fence, replica)
+            claim = self.attempts.claim(ref, fence, replica=replica, lease_s=LONG_S, fingerprint="f")
+            claimed = self.run("claim", claim)
+            assert self.model.append(ref, fence, claimed.entries + 1, text)
+            assert self.run("append", self.attempts.append([(ref, fence, claimed.entries + 1, Delta(text=text))])) == [
+                True
+            ]
+
+    @precondition(lambda self: self.model.prompts)
+    @rule(pick=picks, off=fence_errors)
+    def hand_back(self, pick: int, off: int) -> None:
+        self._attempt("hand back", pick, off, self.model.hand_back, self.queue.hand_back)
+
+    @precondition(lambda self: self.model.prompts)
+    @rule(pick=picks, off=fence_errors, alive=alive_nodes)
+    def lose(self, pick: int, off: int, alive: tuple[str, ...]) -> None:
+        self._attempt(
+            "lose",
+            pick,
+            off,
+            lambda ref, fence: self.model.lose(ref, fence, alive),
+            lambda ref, fence: self.queue.lose(ref, fence, alive),
+        )
+
+    @rule(alive=alive_nodes, most=st.sampled_from([500, 500, 1]))
+    def sweep(self, alive: tuple[str, ...], most: int) -> None:
+        right = self.model.sweep(alive, most)
+        swept = self.run("sweep" if any(right) else "sweep nothing", self.queue.sweep(alive, most))
+        assert (swept.lost, swept.handed_back, swept.promoted, swept.replicas_dropped) == right
+        assert (swept.next_due_s is None) == (not self.model.due)
+
+    # --- replicas
+
+    @rule(replica=st.sampled_from(REPLICAS), permits=st.integers(1, 4), node=st.sampled_from(NODES))
+    def register(self, replica: str, permits: int, node: str) -> None:
+        self._register(replica, permits, node)
+
+    def _register(self, replica: str, permits: int, node: str) -> None:
+        self.model.register(replica, permits, node)
+        self.run("register", self.attempts.register(MODEL, replica, permits=permits, node=node, lease_s=LONG_S))
+
+    @precondition(lambda self: len(self.model.replicas) > 2)
+    @rule(replica=st.sampled_from(REPLICAS))
+    def unregister(self, replica: str) -> None:
+        self.model.unregister(replica)
+        self.run("unregister", self.attempts.unregister(MODEL, replica))
+
+    @precondition(lambda self: self.model.leases)
+    @rule(pick=picks, off=fence_errors, replica=st.sampled_from(REPLICAS))
+    def claim(self, pick: int, off: int, replica: str) -> None:
+        prompt = self._pick_running(pick)
+        fence = prompt.fence + off
+        right = self.model.claim(prompt.ref, fence, replica)
+        try:
+            claimed = self.run(
+                "claim" if right else "claim refused",
+                self.attempts.claim(prompt.ref, fence, replica=replica, lease_s=LONG_S, fingerprint="f"),
+            )
+        except StaleLease:
+            assert not right
+        else:
+            assert right
+            assert claimed.entries == len(prompt.log)
+            assert claimed.logged_text == "".join(text or "" for text in prompt.log)
+            assert claimed.failures == prompt.failures
+
+    @precondition(lambda self: self.model.prompts)
+    @rule(pick=picks, off=fence_errors, repeat=st.sampled_from([0, 0, 0, 1]), text=st.sampled_from(["a", "é", "🦜 "]))
+    def append(self, pick: int, off: int, repeat: int, text: str) -> None:
+        """One entry for each of two prompts, in one call; a repeated number is a call whose reply was lost."""
+        prompts = [self._pick_running(pick), self._pick(pick // 7)]
+        entries = [(p.ref, p.fence + off, len(p.log) + 1 - repeat, text) for p in prompts]
+        if prompts[0] is prompts[1]:
+            del entries[1]
+        right = [self.model.append(*entry) for entry in entries]
+        rows = [(ref, fence, number, Delta(text=text)) for ref, fence, number, text in entries]
+        kind = "append" if right[0] else "append refused"
+        assert self.run(kind + (" again" if repeat else ""), self.attempts.append(rows)) == right
+
+    @rule(replica=st.sampled_from(REPLICAS), off=fence_errors, pick=picks)
+    def heartbeat(self, replica: str, off: int, pick: int) -> None:
+        """For all leases the replica holds, and for one more that may be somebody else's."""
+        leases = [(p.ref, p.fence) for p in self.model.prompts.values() if p.holder == replica]
+        if self.model.prompts:
+            other = self._pick(pick)
+            leases.append((other.ref, other.fence + off))
+        right = self.model.heartbeat(replica, leases)
+        kind = "heartbeat" if right[0] else "heartbeat unknown"
+        assert self.run(kind, self.attempts.heartbeat(MODEL, replica, leases, lease_s=LONG_S)) == right
+
+    @precondition(lambda self: self.model.prompts)
+    @rule(pick=picks, off=fence_errors)
+    def finish(self, pick: int, off: int) -> None:
+        self._attempt("finish", pick, off, self.model.finish, self._finish)
+
+    @precondition(lambda self: self.model.prompts)
+    @rule(pick=picks, off=fence_errors)
+    def retry_later(self, pick: int, off: int) -> None:
+        self._attempt(
+            "retry later",
+            pick,
+            off,
+            self.model.retry_later,
+            lambda ref, fence: self.attempts.retry_later(ref, fence, error="oops", delay_s=LONG_S),
+        )
+
+    @precondition(lambda self: self.model.prompts)
+    @rule(pick=picks, off=fence_errors)
+    def abandon(self, pick: int, off: int) -> None:
+        self._attempt(
+            "abandon",
+            pick,
+            off,
+            self.model.abandon,
+            lambda ref, fence: self.attempts.abandon(ref, fence, error="oops"),
+        )
+
+    # --- time
+
+    @precondition(lambda self: self.model.leases)
+    @rule(pick=picks)
+    def lease_expires(self, pick: int) -> None:
+        ref = sorted(self.model.leases)[pick % len(self.model.leases)]
+        self.model.expire_lease(ref)
+        self._into_the_past(self.keys.leases(MODEL), ref)
+
+    @precondition(lambda self: self.model.replicas)
+    @rule(pick=picks)
+    def replica_expires(self, pick: int) -> None:
+        replica = sorted(self.model.replicas)[pick % len(self.model.replicas)]
+        self.model.expire_replica(replica)
+        self._into_the_past(self.keys.replicas(MODEL), replica)
+
+    @precondition(lambda self: self.model.due)
+    @rule(pick=picks)
+    def retry_is_due(self, pick: int) -> None:
+        ref = sorted(self.model.due)[pick % len(self.model.due)]
+        self.model.elapse_retry(ref)
+        self._into_the_past(self.keys.due(MODEL), ref)
+
+    # --- what holds after every step
+
+    @invariant()
+    def store_equals_model(self) -> None:
+        model, keys = self.model, self.keys
+        prompts = sorted(model.prompts.values(), key=lambda p: p.seq)
+        pipe = self.reader.pipeline(transaction=False)
+        for p in prompts:
+            pipe.hmget(
+                keys.prompt(p.ref), "status", "fence", "runs", "failures", "crashes", "holder", "entries", "place"
+            )
+            pipe.xlen(keys.log(p.ref))
+            pipe.xrevrange(keys.log(p.ref), count=1)
+        rows = iter(pipe.execute())
+        for p in prompts:
+            fields, length, last = next(rows), next(rows), next(rows)
+            assert [(f or b"").decode() for f in fields] == [
+                *map(str, (p.status, p.fence, p.runs, p.failures, p.crashes, p.holder, len(p.log), p.place))
+            ], p
+            assert length == len(p.log), p
+            assert bool(last and last[0][1][b"k"] == b"end") == p.status.is_terminal, p
+        self._check_queue()
+        self._check_indexes(prompts)
+
+    def _check_queue(self) -> None:
+        model, keys = self.model, self.keys
+        # At most one live attempt per prompt: the leases are the running prompts.
+        assert model.leases == {p.ref for p in model.prompts.values() if p.status is Status.RUNNING}
+        pipe = self.reader.pipeline(transaction=False)
+        pipe.zrange(keys.leases(MODEL), 0, -1)
+        pipe.zrange(keys.due(MODEL), 0, -1)
+        pipe.zrange(keys.replicas(MODEL), 0, -1)
+        pipe.hgetall(keys.permits(MODEL))
+        pipe.hmget(keys.stats(MODEL), "waiting", "permits", "turn", "stale_rejected")
+        pipe.zrevrange(keys.priorities(MODEL), 0, -1)
+        leases, due, replicas, permits, stats, priorities = pipe.execute()
+        assert _texts(leases) == model.leases
+        assert _texts(due) == model.due
+        assert _texts(replicas) == set(model.replicas)
+        assert {k.decode(): int(v) for k, v in permits.items()} == {k: r.permits for k, r in model.replicas.items()}
+        assert [int(number or 0) for number in stats] == [
+            len(model.waiting),
+            sum(replica.permits for replica in model.replicas.values()),
+            model.turn,
+            model.stale_rejected,
+        ]
+        assert self._stored_order([int(p) for p in priorities]) == model.order()
+
+    def _stored_order(self, priorities: list[int]) -> list[str]:
+        """The queue of the store, dealt out as ``grant`` would."""
+        order: list[str] = []
+        for priority in priorities:
+            users = [u.decode() for u in self.reader.zrange(self.keys.turns(priority, MODEL), 0, -1)]
+            pipe = self.reader.pipeline(transaction=False)
+            for user in users:
+                pipe.zrange(self.keys.waiting(priority, user, MODEL), 0, -1)
+            queues = [list(queue) for queue in pipe.execute()]
+            assert all(queues), "a user has a turn and nothing that waits"
+            while queues:
+                queue = queues.pop(0)
+                order.append(queue.pop(0).decode())
+                if queue:
+                    queues.append(queue)
+        return order
+
+    def _check_indexes(self, prompts: list[ModelPrompt]) -> None:
+        keys = self.keys
+        right: dict[str, list[str]] = {keys.all(): [p.ref for p in prompts]}
+        for status in Status:
+            right[keys.by_status(status)] = [p.ref for p in prompts if p.status is status]
+            for user in USERS:
+                right[keys.by_user_status(status, user)] = [
+                    p.ref for p in prompts if (p.status, p.user) == (status, user)
+                ]
+        for user in USERS:
+            right[keys.by_user(user)] = [p.ref for p in prompts if p.user == user]
+            for number in range(2):
+                thread = f"{user}/t{number}"
+                of_thread = [p for p in prompts if p.thread == thread]
+                right[keys.thread_prompts(thread)] = [p.ref for p in of_thread]
+                right[keys.thread_open(thread)] = [p.ref for p in of_thread if not p.status.is_terminal]
+        pipe = self.reader.pipeline(transaction=False)
+        for key in right:
+            pipe.zrange(key, 0, -1)
+        for (key, refs), stored in zip(right.items(), pipe.execute(), strict=True):
+            assert [ref.decode() for ref in stored] == refs, key
+
+    def _check_log(self, prompt: ModelPrompt) -> None:
+        entries = self.reader.xrange(self.keys.log(prompt.ref))
+        stored = [None if fields[b"k"] == b"end" else fields[b"t"].decode() for _, fields in entries]
+        assert stored == prompt.log
+        assert stored.count(None) == (1 if prompt.status in TERMINAL else 0)
+
+    # --- helpers
+
+    def run(self, name: str, call: Awaitable[T]) -> T:
+        type(self).steps[name] += 1
+
+        async def awaited() -> T:
+            return await call
+
+        return self.loop.run_until_complete(awaited())
+
+    def _attempt(
+        self,
+        name: str,
+        pick: int,
+        off: int,
+        step: Callable[[str, int], bool],
+        call: Callable[[str, int], Awaitable[bool]],
+    ) -> None:
+        prompt = self._pick_running(pick) if pick % 8 else self._pick(pick // 8)
+        fence = prompt.fence + off
+        right = step(prompt.ref, fence)
+        assert self.run(name if right else f"{name} refused", call(prompt.ref, fence)) == right
+
+    async def _finish(self, ref: str, fence: int) -> bool:
+        end = Delta(kind=DeltaKind.END, finish_reason=FinishReason.STOP)
+        return await self.attempts.finish(ref, fence, message_id=f"msg-{ref}", text="text", meta_json="{}", end=end)
+
+    def _pick(self, pick: int, *, open_only: bool = False) -> ModelPrompt:
+        prompts: list[Any] = sorted(self.model.prompts.values(), key=lambda p: p.seq)
+        if open_only:
+            prompts = [p for p in prompts if not p.status.is_terminal] or prompts
+        return prompts[pick % len(prompts)]
+
+    def _pick_running(self, pick: int) -> ModelPrompt:
+        running = [self.model.prompts[ref] for ref in sorted(self.model.leases)]
+        return running[pick % len(running)] if running else self._pick(pick)
+
+    def _into_the_past(self, key: str, member: str) -> None:
+        """Deadlines are told apart by when they were moved, as the model does."""
+        self.past += 1
+        type(self).steps[f"expire {key.split(':')[1]}"] += 1
+        assert self.reader.zadd(key, {member: self.past}, xx=True, ch=True) == 1
+
+
+def _texts(members: list[bytes]) -> set[str]:
+    return {member.decode() for member in members}
+
+
+@pytest.mark.timeout(300)
+def test_scripts_agree_with_the_model(redis_url: str) -> None:
+    QueueMachine.url = redis_url
+    QueueMachine.steps = Counter()
+    run_state_machine_as_test(
+        QueueMachine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
+        ),
+    )
+    steps = QueueMachine.steps
+    total = sum(steps.values())
+    print(f"\n{total} steps: " + ", ".join(f"{name} {count}" for name, count in steps.most_common()))
+    assert total >= 10_000
+    # Every refusal was met too; a rule that is never refused has not tested its guard.
+    guarded = ("claim", "append", "finish", "retry later", "abandon", "hand back", "lose")
+    assert all(steps[name] and steps[f"{name} refused"] for name in guarded)
