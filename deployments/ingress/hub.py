@@ -1,0 +1,169 @@
+"""One hub per ingress replica: hears that logs grew, and reads only those, for all subscribers together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator
+
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+from deployments.tasks import Supervisor
+from pipeline.store.bells import RECONNECT_S
+from pipeline.store.keys import Keys
+from pipeline.store.logs import LogEntry, LogReader
+
+logger = logging.getLogger("ray.serve")
+
+#: A watch that has heard nothing for this long looks anyway, seconds: a ring may have been lost.
+LOOK_ANYWAY_S = 5.0
+
+
+class Watch:
+    """One reader's ear on one thread."""
+
+    def __init__(self) -> None:
+        self._news = asyncio.Event()
+        self._blind = False
+        #: Places whose prompts have ended since this watch began; for those who wait only for an end.
+        self.ended: set[int] = set()
+
+    def ring(self, payload: bytes) -> None:
+        place, _, end = payload.partition(b" ")
+        if end:
+            self.ended.add(int(place))
+        self._news.set()
+
+    def ring_blindly(self) -> None:
+        """Rings may have been missed."""
+        self._blind = True
+        self._news.set()
+
+    async def news(self) -> bool:
+        """Wait until something may have changed. False if nothing rang: it is time to look whether a ring was lost."""
+        try:
+            await asyncio.wait_for(self._news.wait(), LOOK_ANYWAY_S)
+        except TimeoutError:
+            return False
+        rang = not self._blind
+        self._news.clear()
+        self._blind = False
+        return rang
+
+
+class Hub:
+    """Subscribes to a thread's bell while somebody watches it, and batches what the watchers read."""
+
+    def __init__(self, client: Redis, keys: Keys, supervisor: Supervisor) -> None:
+        self._client = client
+        self._keys = keys
+        self._reader = LogReader(client, keys)
+        self._watches: dict[str, set[Watch]] = defaultdict(set)
+        self._confirmed: dict[str, asyncio.Event] = {}
+        self._pubsub: PubSub | None = None
+        self._wanted: dict[tuple[str, int], asyncio.Future[list[LogEntry]]] = {}
+        self._something_wanted = asyncio.Event()
+        self._any_channel = asyncio.Event()
+        self._adjusting = asyncio.Lock()
+        supervisor.keep_running(self._hear, name="hub bells")
+        supervisor.keep_running(self._read_wanted, name="hub reader")
+
+    @property
+    def watching(self) -> int:
+        """Channels subscribed to."""
+        return len(self._watches)
+
+    @contextlib.asynccontextmanager
+    async def watch(self, user_id: str, thread_id: str) -> AsyncIterator[Watch]:
+        """A watch on the thread. It hears everything that happens after this has been entered."""
+        channel = self._keys.bell(f"{user_id}/{thread_id}")
+        watch = Watch()
+        first = channel not in self._watches
+        self._watches[channel].add(watch)
+        if first:
+            self._confirmed[channel] = asyncio.Event()
+        confirmed = self._confirmed[channel]
+        try:
+            if first:
+                await self._adjust(channel)
+            await confirmed.wait()
+            yield watch
+        finally:
+            self._watches[channel].discard(watch)
+            if not self._watches[channel]:
+                del self._watches[channel]
+                del self._confirmed[channel]
+                await self._adjust(channel)
+
+    async def _adjust(self, channel: str) -> None:
+        """Subscribe to the channel or leave it, as it is wanted now. One at a time: commands that overtake each other would
+        leave a watched channel unsubscribed."""
+        self._any_channel.set()
+        async with self._adjusting:
+            # Without a connection there is nothing to do: the listener subscribes to all that is wanted when it has one. If
+            # it fails here, it fails there too, and does the same.
+            if self._pubsub is not None:
+                with contextlib.suppress(RedisError, OSError):
+                    if channel in self._watches:
+                        await self._pubsub.subscribe(channel)
+                    else:
+                        await self._pubsub.unsubscribe(channel)
+
+    async def _hear(self) -> None:
+        await self._any_channel.wait()
+        pubsub = self._client.pubsub()
+        try:
+            async with self._adjusting:
+                # The nameless bell never rings; it keeps the connection subscribed when nobody watches.
+                await pubsub.subscribe(self._keys.bell(""), *self._watches)
+                self._pubsub = pubsub
+            while True:
+                message = await pubsub.get_message(timeout=None)
+                if message is None:
+                    continue
+                channel = message["channel"].decode()
+                watches = self._watches.get(channel, ())
+                if message["type"] == "subscribe" and channel in self._confirmed:
+                    self._confirmed[channel].set()
+                    for watch in watches:
+                        watch.ring_blindly()
+                elif message["type"] == "message":
+                    for watch in watches:
+                        watch.ring(message["data"])
+        except (RedisError, OSError) as error:
+            logger.warning("store: bells lost (%s), connecting again", type(error).__name__)
+            await asyncio.sleep(RECONNECT_S)
+        finally:
+            self._pubsub = None
+            await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    async def read(self, ref: str, number: int) -> list[LogEntry]:
+        """Entries of a log behind ``number``; readers of one moment share a round trip, and readers of the same place its
+        answer."""
+        future = self._wanted.get((ref, number))
+        if future is None:
+            future = self._wanted[ref, number] = asyncio.get_running_loop().create_future()
+            self._something_wanted.set()
+        return await asyncio.shield(future)
+
+    async def _read_wanted(self) -> None:
+        while True:
+            await self._something_wanted.wait()
+            self._something_wanted.clear()
+            wanted, self._wanted = self._wanted, {}
+            try:
+                pages = await self._reader.read(wanted)
+            except Exception as error:
+                for future in wanted.values():
+                    if not future.done():
+                        future.set_exception(error)
+                        # Its reader may have gone; an exception nobody fetches is not news.
+                        future.exception()
+                continue
+            for future, page in zip(wanted.values(), pages, strict=True):
+                if not future.done():
+                    future.set_result(page)

@@ -1,0 +1,141 @@
+"""prompt-svc: submit, list, remove, subscribe (contract §1 and §2, the profile of §11.2)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deployments.ingress import wire
+from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission, principal
+from deployments.ingress.body import read_json
+from deployments.ingress.prompt_request import parse_prompt_request
+from deployments.ingress.service import PromptService
+from deployments.ingress.sse import event_stream
+from deployments.ingress.threads import Cursor, ThreadReader
+from deployments.settings import Settings
+from pipeline.errors import InvalidField, NotFound
+from pipeline.prompt import Prompt
+from pipeline.query import parse_query
+from pipeline.store.connection import translated_errors
+from pipeline.store.listing import Listing
+from pipeline.store.messages import MessageStore
+
+
+class PromptSvc:
+    """The endpoints of prompt-svc."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        service: PromptService,
+        listing: Listing,
+        messages: MessageStore,
+        threads: ThreadReader,
+    ) -> None:
+        self._settings = settings
+        self._service = service
+        self._listing = listing
+        self._messages = messages
+        self._threads = threads
+
+    def routes(self, gate: Gate) -> list[GuardedRoute]:
+        def route(method: str, path: str, endpoint: Any, access: Permission | Access) -> GuardedRoute:
+            return GuardedRoute(method, f"/prompt-svc{path}", endpoint, access=access, gate=gate)
+
+        return [
+            route("POST", "/prompt", self.submit, Permission.PROMPT_CREATE),
+            route("POST", "/prompts", self.list, Permission.PROMPT_VIEW),
+            route("DELETE", "/prompt/{prompt_id}", self.delete, Permission.PROMPT_DELETE),
+            route("POST", "/remove", self.remove, Permission.PROMPT_DELETE),
+            route("GET", "/prompts/{thread_id}/responses/subscribe", self.subscribe, Permission.PROMPT_STREAM),
+            route("POST", "/types", self.types, Access.PUBLIC),
+        ]
+
+    async def submit(self, request: Request) -> Response:
+        """Accept a prompt; with ``sync`` wait for its own end.
+
+        A prompt that failed for good, was cancelled, or is not finished within the server's limit is a 200 too: it was
+        accepted, and ``prompt`` tells what became of it. A top-level ``error`` says so in words.
+        """
+        submission = parse_prompt_request(await self._body(request))
+        accepted = await self._service.submit(principal(request).user_id, submission)
+        if not submission.sync:
+            return _json({"prompt": wire.prompt_object(accepted.prompt)})
+        prompt = await self._service.wait(accepted.prompt, self._settings.sync_wait_s)
+        answer: dict[str, Any] = {"prompt": wire.prompt_object(prompt)}
+        if prompt.message_id:
+            with translated_errors():
+                message = await self._messages.get(prompt.user_id, prompt.message_id)
+            if message is not None:
+                answer["responseMessage"] = wire.message_object(message)
+        else:
+            answer["error"] = self._why_no_answer(prompt)
+        return _json(answer)
+
+    def _why_no_answer(self, prompt: Prompt) -> str:
+        if prompt.status.is_terminal:
+            return f"{prompt.status}: {prompt.error}" if prompt.error else str(prompt.status)
+        return f"not finished within {self._settings.sync_wait_s:g} s; the prompt goes on"
+
+    async def list(self, request: Request) -> Response:
+        caller = principal(request)
+        query = parse_query((await self._body(request)).get("query"))
+        with translated_errors():
+            page = await self._listing.page(query, user_id=None if caller.is_admin else caller.user_id)
+        rows = [wire.prompt_object(p, with_text=p.user_id == caller.user_id) for p in page.prompts]
+        return _json({"prompts": rows, "count": page.count or 0})
+
+    async def delete(self, request: Request) -> Response:
+        """The id is in the path; upstream's clients also send it in the body, where it may only say the same."""
+        prompt_id = request.path_params["prompt_id"]
+        named = (await self._body(request)).get("promptId")
+        if named not in (None, prompt_id):
+            raise InvalidField("promptId", named, "the id in the path")
+        return await self._remove(request, prompt_id)
+
+    async def remove(self, request: Request) -> Response:
+        prompt_id = (await self._body(request)).get("promptId")
+        if not isinstance(prompt_id, str) or not prompt_id:
+            raise InvalidField("promptId", prompt_id, "the id of a prompt")
+        return await self._remove(request, prompt_id)
+
+    async def _remove(self, request: Request, prompt_id: str) -> Response:
+        caller = principal(request)
+        await self._service.remove(caller.user_id, prompt_id, as_admin=caller.is_admin)
+        return _json({})
+
+    async def subscribe(self, request: Request) -> Response:
+        """The answers of a thread as they are written, one after another; ``Last-Event-ID`` resumes."""
+        thread_id = request.path_params["thread_id"]
+        if not thread_id:
+            raise NotFound
+        last = request.headers.get("last-event-id")
+        cursor = Cursor.parse(last) if last else None
+        return event_stream(
+            self._chunks(principal(request).user_id, thread_id, cursor), heartbeat_s=self._settings.sse_heartbeat_s
+        )
+
+    async def _chunks(
+        self, user_id: str, thread_id: str, cursor: Cursor | None
+    ) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
+        async with aclosing(self._threads.follow(user_id, thread_id, cursor)) as events:
+            async for event in events:
+                chunk = wire.chunk(event)
+                if chunk is not None:
+                    yield str(event.cursor), chunk
+
+    async def types(self, request: Request) -> Response:
+        """A stub of the original's documentation: it carries type definitions, no data (contract §1.4)."""
+        return _json({})
+
+    async def _body(self, request: Request) -> dict[str, Any]:
+        return await read_json(request, max_bytes=self._settings.max_body_bytes)
+
+
+def _json(content: Any) -> Response:
+    return Response(orjson.dumps(content), media_type="application/json")

@@ -1,0 +1,39 @@
+"""Server-Sent Events: frames, heartbeats, and the limits that keep a slow reader from costing memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import orjson
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+#: A reader that takes nothing for this long is cut, seconds; it resumes by Last-Event-ID.
+STALLED_S = 30.0
+#: A connection is closed after this many bytes. Serve's proxy queues without bound for a reader slower than the answers
+#: (ray-serve.md §4.2); a reconnecting EventSource does not notice, and what one connection can pile up stays small.
+MOST_BYTES = 8 * 1024 * 1024
+
+
+def event_stream(events: AsyncIterator[tuple[str, Mapping[str, Any]]], *, heartbeat_s: float) -> EventSourceResponse:
+    """A response of (id, data) events. Headers go out at once; a comment every ``heartbeat_s`` seconds keeps it open."""
+    return EventSourceResponse(
+        _frames(events),
+        sep="\n",
+        ping=heartbeat_s,
+        ping_message_factory=lambda: ServerSentEvent(comment="heartbeat", sep="\n"),
+        send_timeout=STALLED_S,
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _frames(events: AsyncIterator[tuple[str, Mapping[str, Any]]]) -> AsyncIterator[bytes]:
+    # A first comment: some proxies hold headers back until there is a body.
+    yield b": subscribed\n\n"
+    sent = 0
+    async for event_id, data in events:
+        frame = b"id: " + event_id.encode() + b"\ndata: " + orjson.dumps(data) + b"\n\n"
+        sent += len(frame)
+        yield frame
+        if sent > MOST_BYTES:
+            return

@@ -1,0 +1,99 @@
+"""A thread's answers as one sequence: in the order the prompts were submitted, one after another, resumable anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from deployments.ingress.hub import Hub
+from pipeline.delta import DeltaKind
+from pipeline.errors import InvalidField
+from pipeline.states import Status
+from pipeline.store.keys import Keys
+from pipeline.store.logs import LogEntry, LogReader
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cursor:
+    """A position in a thread: behind entry ``number`` of the prompt at ``place``. On the wire ``place-number``."""
+
+    place: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.place}-{self.number}"
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """
+        Raises:
+            InvalidField: it is not a cursor of ours.
+        """
+        place, _, number = text.partition("-")
+        if not (place.isascii() and place.isdigit() and number.isascii() and number.isdigit() and len(text) <= 40):
+            raise InvalidField("Last-Event-ID", text, "the id of an event of this stream, such as 3-17")
+        return cls(place=int(place), number=int(number))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ThreadEvent:
+    cursor: Cursor
+    prompt_id: str
+    entry: LogEntry
+
+
+class ThreadReader:
+    """Follows threads, for any number of subscribers."""
+
+    def __init__(self, client: Redis, keys: Keys, hub: Hub) -> None:
+        self._client = client
+        self._keys = keys
+        self._hub = hub
+        self._logs = LogReader(client, keys)
+
+    async def follow(self, user_id: str, thread_id: str, cursor: Cursor | None) -> AsyncGenerator[ThreadEvent, None]:
+        """Yield the thread's events for ever, from behind ``cursor``; without one, from the beginning of the first answer that
+        is not finished, or from now on.
+        """
+        async with self._hub.watch(user_id, thread_id) as watch:
+            place, ref, number = await self._start(user_id, thread_id, cursor)
+            while True:
+                if ref is None:
+                    following = await self._logs.following(user_id, thread_id, place)
+                    if following is None:
+                        await watch.news()
+                        continue
+                    (place, ref), number = following, 0
+                entries = await self._hub.read(ref, number)
+                for entry in entries:
+                    number = entry.number
+                    yield ThreadEvent(
+                        cursor=Cursor(place=place, number=number), prompt_id=ref.split("/", 1)[1], entry=entry
+                    )
+                    if entry.delta.kind is DeltaKind.END:
+                        ref = None
+                if not entries:
+                    if await self._is_over(ref, number):
+                        ref = None
+                    else:
+                        await watch.news()
+
+    async def _start(self, user_id: str, thread_id: str, cursor: Cursor | None) -> tuple[int, str | None, int]:
+        last = await self._logs.last_place(user_id, thread_id)
+        if cursor is None:
+            unfinished = await self._logs.first_unfinished(user_id, thread_id)
+            return (unfinished[0], unfinished[1], 0) if unfinished else (last, None, 0)
+        if cursor.place > last:
+            # A position this thread never had: the store was emptied, or the id is invented. Nothing can be missed.
+            return last, None, 0
+        at_or_behind = await self._logs.following(user_id, thread_id, cursor.place - 1)
+        if at_or_behind is None or at_or_behind[0] != cursor.place:
+            return cursor.place, None, 0
+        return cursor.place, at_or_behind[1], cursor.number
+
+    async def _is_over(self, ref: str, number: int) -> bool:
+        """Whether nothing more can come behind entry ``number``: the prompt has ended, or was erased."""
+        status, entries = await self._client.hmget(self._keys.prompt(ref), "status", "entries")
+        return status is None or (Status(status.decode()).is_terminal and number >= int(entries))

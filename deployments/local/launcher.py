@@ -1,0 +1,254 @@
+"""The life of a local service: refusals, start, supervision of the store, stop."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+import redis
+from ray.serve._private.client import ServeControllerClient
+from ray.serve.schema import ServeDeploySchema
+
+from deployments import config_file
+from deployments.local import cluster, embedded_model
+from deployments.local.environment import (
+    DEFAULT_PASSWORD,
+    ROOT,
+    CannotStart,
+    Folders,
+    check_password,
+    check_port,
+    is_loopback,
+    take_lock,
+)
+from deployments.local.processes import ProcessId, RunRecord, stop_all, using_folder
+from deployments.local.valkey import AppendFsync, EmbeddedStoreFailed, EmbeddedValkey
+from pipeline.errors import ServerError
+
+#: Seconds for the application to come up; a model that must be fetched first takes its time.
+START_TIMEOUT_S = 900
+#: A store that dies more often than this within a minute is not started again.
+_RESTARTS_PER_MINUTE = 5
+
+
+def main(arguments: Sequence[str], folders: Folders) -> int:
+    began = time.monotonic()
+    path = Path(arguments[0]) if arguments else ROOT / "serve_config.yaml"
+    try:
+        config = config_file.read(path)
+        host, port = config.http_options.host, config.http_options.port
+        check_password(host, os.environ)
+        folders.prepare()
+        lock = take_lock(folders.lock)
+        if lock is None:
+            other = RunRecord.read(folders.record)
+            detail = f" (pid {other.launcher.pid}, {other.url})" if other else ""
+            raise CannotStart(f"it runs already with the data in {folders.data}{detail}")
+        clear_up(folders)
+        check_port(host, port)
+        service = LocalService(config, folders)
+        try:
+            service.start()
+            if not service.stopping:
+                announce(service.url, folders, time.monotonic() - began, host)
+                service.supervise()
+        finally:
+            service.stop()
+    except ServerError as error:
+        for line in str(error).splitlines():
+            print(f"prompt-svc: {line}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def clear_up(folders: Folders) -> None:
+    """End what a launcher that was killed has left running. The caller holds the lock: none of it is in use."""
+    record = RunRecord.read(folders.record)
+    left = using_folder(folders.ray, cluster.ray_programs())
+    if record and record.store and record.store.is_alive:
+        left.append(record.store)
+    if left:
+        say(f"clearing up {len(left)} processes that an earlier run left behind")
+        stop_all(left, grace_s=2)
+    folders.record.unlink(missing_ok=True)
+
+
+def announce(url: str, folders: Folders, seconds: float, host: str) -> None:
+    default = os.environ["PROMPT_SVC_ADMIN_PASSWORD"] == DEFAULT_PASSWORD
+    password = DEFAULT_PASSWORD if default else "the one in PROMPT_SVC_ADMIN_PASSWORD"
+    print(
+        f"""
+Prompt Svc runs at {url} (up after {seconds:.1f} s{"" if is_loopback(host, os.environ) else ", reachable from the network"})
+  log in    slug 1backend, password {password} (unless it was changed)
+  try       TOKEN=$(curl -s {url}/user-svc/login -H 'Content-Type: application/json' \\
+              -d '{{"slug": "1backend", "password": "{DEFAULT_PASSWORD if default else "..."}"}}' | sed 's/.*"token": *"\\([^"]*\\)".*/\\1/')
+            curl -s {url}/prompt-svc/prompt -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
+              -d '{{"prompt": "What is the capital of France?", "sync": true}}'
+  logs      {cluster.session_logs(folders.ray)}
+  data      {folders.data}
+  stop      Ctrl-C
+ready {url}""",
+        flush=True,
+    )
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+class LocalService:
+    """The store, the Ray and the application of one launcher. Start it from the main thread: its children end with it."""
+
+    def __init__(self, config: ServeDeploySchema, folders: Folders) -> None:
+        self.config = config
+        self.folders = folders
+        self.url = f"http://{_in_url(config.http_options.host)}:{config.http_options.port}"
+        #: Whether somebody asked to stop.
+        self.stopping = False
+        self._store: EmbeddedValkey | None = None
+        self._client: ServeControllerClient | None = None
+        self._ray_started = False
+        self._deaths: list[float] = []
+        self._wake_reader, self._wake_writer = os.pipe()
+        launcher = ProcessId.of(os.getpid())
+        assert launcher is not None
+        self._record = RunRecord(launcher=launcher, url=self.url, ray_folder=str(folders.ray))
+
+    def start(self) -> None:
+        """Start everything and wait until the application runs, or somebody asks to stop.
+
+        Raises:
+            CannotStart: something did not come up.
+            EmbeddedStoreFailed: the store did not.
+        """
+        self._listen_for_signals()
+        self._write_record()
+        fsync = _fsync()
+        if os.environ.get("REDIS_URL"):
+            _check_external_store(os.environ["REDIS_URL"])
+        else:
+            self._store = EmbeddedValkey(self.folders.store, appendfsync=fsync)
+            # Its replay goes on while Ray starts.
+            self._store.launch()
+            os.environ["REDIS_URL"] = self._store.url
+        self._write_record()
+        if any(model.get("source") == embedded_model.SOURCE for model in _models(self.config)):
+            embedded_model.ensure(self.folders.models)
+        if self._stop_requested():
+            return
+        say("starting Ray")
+        self._ray_started = True
+        address = cluster.start_ray(self.folders.ray)
+        self._listen_for_signals()  # ray.init has put its own handler there
+        self._record = replace(self._record, ray_address=address)
+        if self._store:
+            self._store.wait_ready()
+        self._write_record()
+        if self._stop_requested():
+            return
+        say("starting the application")
+        self._client = cluster.deploy(self.config)
+        cluster.wait_running(
+            self.config, timeout_s=START_TIMEOUT_S, progress=lambda line: say(f"  {line}"), pause=self._pause
+        )
+
+    def supervise(self) -> None:
+        """Keep the store alive until somebody asks to stop."""
+        while self._pause(None):
+            pass
+
+    def stop(self) -> None:
+        """Stop whatever was started, the store last: what runs until then is still recorded. Takes up to ~15 s."""
+        if self._ray_started:
+            say("stopping")
+            cluster.stop(self._client, self.folders.ray)
+        if self._store:
+            self._store.stop()
+        self.folders.record.unlink(missing_ok=True)
+
+    def _pause(self, seconds: float | None) -> bool:
+        """Wait for a time (None: without end), or until somebody asks to stop; False means stop.
+
+        A store that has died is started again meanwhile.
+        """
+        watched: list[int] = [self._wake_reader]
+        store = os.pidfd_open(self._store.pid) if self._store and self._store.pid else None
+        try:
+            if store is not None:
+                watched.append(store)
+            ready, _, _ = select.select(watched, [], [], seconds)
+        finally:
+            if store is not None:
+                os.close(store)
+        if not self.stopping and self._store and (store is None or store in ready):
+            self._revive(self._store)
+        return not self.stopping
+
+    def _revive(self, store: EmbeddedValkey) -> None:
+        now = time.monotonic()
+        self._deaths = [moment for moment in self._deaths if now - moment < 60] + [now]
+        if len(self._deaths) > _RESTARTS_PER_MINUTE:
+            raise EmbeddedStoreFailed(f"the embedded store dies again and again, see {store.log_file}")
+        say("the store has died; starting it again")
+        store.start()
+        self._write_record()
+
+    def _write_record(self) -> None:
+        store = ProcessId.of(self._store.pid) if self._store and self._store.pid else None
+        self._record = replace(self._record, store=store, redis_url=os.environ.get("REDIS_URL", ""))
+        self._record.write(self.folders.record)
+
+    def _stop_requested(self) -> bool:
+        # A method, not the attribute: a signal may have changed it since it was last looked at.
+        return self.stopping
+
+    def _listen_for_signals(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if not self.stopping:
+            self.stopping = True
+            os.write(self._wake_writer, b"x")
+
+
+def _models(config: ServeDeploySchema) -> list[dict[str, object]]:
+    return [
+        model
+        for application in config.applications
+        if application.import_path == config_file.IMPORT_PATH
+        for model in application.args.get("models", [])
+    ]
+
+
+def _fsync() -> AppendFsync:
+    match os.environ.get("PROMPT_SVC_STORE_FSYNC", "always"):
+        case "always":
+            return "always"
+        case "everysec":
+            return "everysec"
+        case other:
+            raise CannotStart(f"PROMPT_SVC_STORE_FSYNC: got {other!r}, allowed is always or everysec")
+
+
+def _check_external_store(url: str) -> None:
+    """Raises CannotStart when no store answers at REDIS_URL; what it must be like is the application's to check."""
+    try:
+        with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
+            client.ping()
+    except (redis.RedisError, ValueError) as error:
+        # The message of the client has host and port, never the password.
+        raise CannotStart(f"the store of REDIS_URL does not answer: {error}") from None
+
+
+def _in_url(host: str) -> str:
+    if host in {"0.0.0.0", "::"}:
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host

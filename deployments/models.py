@@ -1,0 +1,93 @@
+"""Where the files of a catalogue entry are, and what the ingress needs of them: tokenizer, chat template, context."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from deployments.local.embedded_model import NAME as EMBEDDED_NAME
+from deployments.local.embedded_model import SOURCE as EMBEDDED_SOURCE
+from deployments.settings import InvalidSettings, ModelSpec, Settings
+from pipeline.errors import ClientError
+from pipeline.submission import PromptSubmission
+
+#: Longer texts are rendered in a thread, characters; shorter ones take less time than handing them over.
+INLINE_CHARACTERS = 4096
+
+
+class PromptTooLong(ClientError):
+    """The prompt does not fit into the model's context."""
+
+
+class Renderer(Protocol):
+    """Turns prompts into token ids as the model's engine does."""
+
+    def render_chat(self, messages: Sequence[Mapping[str, Any]]) -> tuple[int, ...]: ...
+
+    def render_text(self, text: str) -> tuple[int, ...]: ...
+
+
+def model_source(spec: ModelSpec, settings: Settings) -> str:
+    """What an engine loads: a directory, or a Hugging Face id."""
+    if spec.source != EMBEDDED_SOURCE:
+        return spec.source
+    models = Path(settings.models_dir or Path(settings.data_dir) / "models")
+    return str(models.absolute() / EMBEDDED_NAME)
+
+
+class ModelText:
+    """Renders and measures prompts for one model."""
+
+    def __init__(self, spec: ModelSpec, renderer: Renderer, context_tokens: int) -> None:
+        self._spec = spec
+        self._renderer = renderer
+        self.context_tokens = context_tokens
+
+    @classmethod
+    def open(cls, spec: ModelSpec, settings: Settings) -> ModelText:
+        """Load the tokenizer; blocks for up to a second, longer if it has to be downloaded."""
+        if spec.engine == "scripted":
+            from deployments.engines.scripted import ScriptedRenderer
+
+            return cls(spec, ScriptedRenderer(), spec.context_tokens or 4096)
+        from deployments.engines.rendering import PromptRenderer, model_files
+
+        directory = model_files(model_source(spec, settings))
+        return cls(spec, PromptRenderer(directory), _context_tokens(spec, directory))
+
+    async def render(self, submission: PromptSubmission) -> tuple[int, ...]:
+        """Token ids of the prompt, in the client's template or the model's own.
+
+        Raises:
+            PromptTooLong: no token of an answer would fit behind it.
+            ClientError: the model's template refuses it.
+        """
+        if len(submission.prompt) > INLINE_CHARACTERS:
+            token_ids = await asyncio.to_thread(self._render, submission)
+        else:
+            token_ids = self._render(submission)
+        if len(token_ids) >= self.context_tokens:
+            raise PromptTooLong(
+                f"prompt: got {len(token_ids)} tokens, allowed is at most {self.context_tokens - 1} "
+                f"for the model {self._spec.id}"
+            )
+        return token_ids
+
+    def _render(self, submission: PromptSubmission) -> tuple[int, ...]:
+        text = submission.text
+        if text is not None:
+            return self._renderer.render_text(text)
+        return self._renderer.render_chat([{"role": "user", "content": submission.prompt}])
+
+
+def _context_tokens(spec: ModelSpec, directory: Path) -> int:
+    if spec.context_tokens:
+        return spec.context_tokens
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    trained = config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
+    if not trained:
+        raise InvalidSettings(f"models: {spec.id} does not say how long its context is; set context_tokens")
+    return int(trained)

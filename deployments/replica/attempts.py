@@ -1,0 +1,257 @@
+"""Runs attempts: claim, generate, log, finish. The replica owns an attempt from its claim to its end; the router that asked
+for it may die meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import TypeVar
+
+import orjson
+from redis.exceptions import RedisError
+
+from deployments.replica.log_writer import RETRY_S, LogTail, LogWriter
+from deployments.replica.permits import Permits
+from deployments.tasks import Supervisor
+from pipeline.delta import Delta, DeltaKind, FinishReason
+from pipeline.engine import Engine, TextRequest
+from pipeline.errors import EngineDead, EngineError, PermanentEngineError, StaleLease
+from pipeline.ids import new_id
+from pipeline.retry import RetryAfter, RetryPolicy
+from pipeline.store.attempts import AttemptStore, Claimed
+from pipeline.store.connection import means_unavailable
+
+logger = logging.getLogger("ray.serve")
+
+T = TypeVar("T")
+
+
+class Outcome(StrEnum):
+    """How a call of ``run`` ended, for the router's eyes."""
+
+    #: No permit was free; the lease went back unburnt.
+    FULL = "full"
+    #: The attempt ended and its end is recorded.
+    ENDED = "ended"
+    #: The attempt lost its prompt: cancelled, or granted again.
+    STALE = "stale"
+
+
+class AttemptRunner:
+    """The attempts of one replica."""
+
+    def __init__(
+        self,
+        *,
+        store: AttemptStore,
+        engine: Engine,
+        model_id: str,
+        replica: str,
+        node: str,
+        permits: int,
+        lease_s: float,
+        supervisor: Supervisor,
+        on_engine_death: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._engine = engine
+        self._model_id = model_id
+        self._replica = replica
+        self._node = node
+        self._permits = Permits(permits)
+        self._lease_s = lease_s
+        self._supervisor = supervisor
+        self._on_engine_death = on_engine_death
+        self._running: dict[str, LogTail] = {}
+        self._writer = LogWriter(store)
+        supervisor.keep_running(self._writer.run, name="log writer")
+
+    @property
+    def permits_used(self) -> int:
+        return self._permits.used
+
+    def leases(self) -> list[tuple[str, int]]:
+        """(ref, fence) of every attempt under way. Safe to call from any thread."""
+        return [(tail.ref, tail.fence) for tail in list(self._running.values())]
+
+    def lose(self, ref: str) -> None:
+        """The store says this lease is gone: stop its attempt."""
+        tail = self._running.get(ref)
+        if tail is not None:
+            tail.refused.set()
+
+    async def look_again(self, ref: str) -> None:
+        """The doorbell rang for this prompt: ask the store whether its lease still stands, stop the attempt if not."""
+        tail = self._running.get(ref)
+        if tail is None:
+            return
+        _, gone = await self._store.heartbeat(
+            self._model_id, self._replica, [(tail.ref, tail.fence)], lease_s=self._lease_s
+        )
+        if ref in gone:
+            tail.refused.set()
+
+    async def hand_back_all(self) -> None:
+        """The replica stops: what it still runs goes back uncharged and is resumed elsewhere."""
+        for tail in list(self._running.values()):
+            tail.refused.set()
+            await self._store.hand_back(tail.ref, tail.fence)
+
+    async def run(self, ref: str, fence: int, alone: bool) -> Outcome:
+        """Run one granted attempt to its end. The attempt is a task of this replica: when the caller goes away, it goes on."""
+        if alone:
+            taken, release = await self._permits.acquire_alone(), self._permits.release_alone
+        else:
+            taken, release = self._permits.try_acquire(), self._permits.release
+        if not taken:
+            await self._store.hand_back(ref, fence)
+            return Outcome.FULL
+        task = self._supervisor.spawn(self._attempt(ref, fence), name=f"attempt {fence}")
+        task.add_done_callback(lambda _: release())
+        return await asyncio.shield(task)
+
+    async def _attempt(self, ref: str, fence: int) -> Outcome:
+        try:
+            claimed = await self._persist(
+                lambda: self._store.claim(
+                    ref, fence, replica=self._replica, lease_s=self._lease_s, fingerprint=self._engine.fingerprint
+                )
+            )
+        except StaleLease:
+            return Outcome.STALE
+        tail = LogTail(ref=ref, fence=fence, written=claimed.entries)
+        self._running[ref] = tail
+        try:
+            recorded = await self._generate_or_stop(claimed, tail)
+        except EngineDead:
+            # Every attempt of this engine died with it. Each says so for itself, then the replica goes.
+            await self._persist(lambda: self._store.lose(ref, fence, node=self._node))
+            del self._running[ref]
+            if not self._running:
+                self._on_engine_death()
+            return Outcome.STALE
+        except StaleLease:
+            return Outcome.STALE
+        except Exception as error:  # The attempt's top: whatever happened, the prompt must move on.
+            recorded = await self._record_failure(claimed, error)
+        finally:
+            if self._running.get(ref) is tail:
+                del self._running[ref]
+        return Outcome.ENDED if recorded else Outcome.STALE
+
+    async def _generate_or_stop(self, claimed: Claimed, tail: LogTail) -> bool:
+        """Generate until the end, or until the lease is lost, whichever is first. Whether the end was recorded."""
+        generation = asyncio.ensure_future(self._generate(claimed, tail))
+        refusal = asyncio.ensure_future(tail.refused.wait())
+        try:
+            await asyncio.wait({generation, refusal}, return_when=asyncio.FIRST_COMPLETED)
+            if generation.done():
+                return generation.result()
+            return False
+        finally:
+            refusal.cancel()
+            generation.cancel()
+            # Closing the engine's iterator is what frees its slot; it must have happened before the permit is given back.
+            await asyncio.gather(generation, return_exceptions=True)
+            await self._writer.take(tail)
+
+    async def _generate(self, claimed: Claimed, tail: LogTail) -> bool:
+        logged_ids, logged_text = claimed.logged_token_ids, claimed.logged_text
+        if claimed.foreign_log:
+            # Another model wrote what is there; its ids mean nothing to this one.
+            await self._append_now(tail, Delta(kind=DeltaKind.RESTART))
+            logged_ids, logged_text = (), ""
+        answer = [logged_text]
+        tokens = len(logged_ids)
+        request = TextRequest(
+            request_id=f"{new_id('att')}-{claimed.fence}",
+            prompt_token_ids=claimed.prompt_token_ids,
+            sampling=claimed.sampling,
+            logged_token_ids=logged_ids,
+            logged_text=logged_text,
+        )
+        async with contextlib.aclosing(self._engine.generate(request)) as deltas:
+            async for delta in deltas:
+                tokens += len(delta.token_ids)
+                answer.append(delta.text)
+                if delta.kind is DeltaKind.END:
+                    return await self._finish(claimed, tail, delta, "".join(answer), tokens)
+                if delta.kind is DeltaKind.RESTART:
+                    await self._append_now(tail, delta)
+                    answer.clear()
+                    tokens = 0
+                else:
+                    self._writer.put(tail, delta)
+        raise EngineError("the engine ended the answer without saying so")
+
+    async def _append_now(self, tail: LogTail, delta: Delta) -> None:
+        """Write one entry behind everything that waits, and nothing merged with it."""
+        pending = await self._writer.take(tail)
+        for entry in (pending, delta):
+            if entry is not None:
+                number = tail.written + 1
+                (written,) = await self._persist(
+                    lambda entry=entry, number=number: self._store.append([(tail.ref, tail.fence, number, entry)])
+                )
+                if not written:
+                    tail.refused.set()
+                    raise StaleLease
+                tail.written = number
+
+    async def _finish(self, claimed: Claimed, tail: LogTail, end: Delta, text: str, tokens: int) -> bool:
+        """The last script: what is not written yet travels in the end entry, so `done` and `completed` are one."""
+        pending = await self._writer.take(tail)
+        if tail.refused.is_set():
+            return False
+        if pending is not None:
+            end = Delta(
+                kind=DeltaKind.END,
+                text=pending.text + end.text,
+                token_ids=pending.token_ids + end.token_ids,
+                finish_reason=end.finish_reason or FinishReason.STOP,
+            )
+        message_id = new_id("msg")
+        meta = {
+            "modelId": self._model_id,
+            "finishReason": end.finish_reason,
+            "promptTokens": len(claimed.prompt_token_ids),
+            "completionTokens": tokens,
+        }
+        return await self._persist(
+            lambda: self._store.finish(
+                tail.ref,
+                tail.fence,
+                message_id=message_id,
+                text=text,
+                meta_json=orjson.dumps(meta).decode(),
+                end=end,
+            )
+        )
+
+    async def _record_failure(self, claimed: Claimed, error: Exception) -> bool:
+        # Only our own errors are worded to be shown; the text of any other might quote the prompt.
+        message = str(error) if isinstance(error, EngineError) else f"internal error ({type(error).__name__})"
+        if not isinstance(error, EngineError):
+            logger.error("an attempt failed unexpectedly", exc_info=error)
+        decision = RetryPolicy(max_retries=claimed.max_retries).decide(
+            failures=claimed.failures + 1, permanent=isinstance(error, PermanentEngineError)
+        )
+        if isinstance(decision, RetryAfter):
+            delay_s = decision.delay_s
+            return await self._persist(
+                lambda: self._store.retry_later(claimed.ref, claimed.fence, error=message, delay_s=delay_s)
+            )
+        return await self._persist(lambda: self._store.abandon(claimed.ref, claimed.fence, error=message))
+
+    async def _persist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Call the store until it answers. A store that is away stops nothing; if it forgot the lease meanwhile, it says so."""
+        while True:
+            try:
+                return await call()
+            except RedisError as error:
+                if not means_unavailable(error):
+                    raise
+                await asyncio.sleep(RETRY_S)

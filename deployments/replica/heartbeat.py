@@ -1,0 +1,93 @@
+"""Keeps the leases of a replica alive, from a thread that the engine cannot block."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+
+from redis.exceptions import RedisError
+
+from pipeline.store.attempts import AttemptStore
+from pipeline.store.connection import connect_patient
+from pipeline.store.keys import Keys
+
+logger = logging.getLogger("ray.serve")
+
+
+class Heartbeat:
+    """One call every few seconds for all leases of the replica; it registers the replica's permits when it starts and again
+    whenever the store has forgotten them."""
+
+    def __init__(
+        self,
+        *,
+        redis_url: str,
+        keys: Keys,
+        model_id: str,
+        replica: str,
+        node: str,
+        permits: int,
+        lease_s: float,
+        interval_s: float,
+        leases: Callable[[], list[tuple[str, int]]],
+        on_lost: Callable[[str], None],
+    ) -> None:
+        """
+        Args:
+            leases: the (ref, fence) pairs held now; called from the thread, so it must be safe there.
+            on_lost: called in the owner's event loop with the ref of a lease the store no longer grants.
+        """
+        self._redis_url = redis_url
+        self._keys = keys
+        self._model_id = model_id
+        self._replica = replica
+        self._node = node
+        self._permits = permits
+        self._lease_s = lease_s
+        self._interval_s = interval_s
+        self._leases = leases
+        self._on_lost = on_lost
+        self._owner_loop = asyncio.get_running_loop()
+        self._stop = threading.Event()
+        self._registered = asyncio.Event()
+        self._thread = threading.Thread(target=self._run_thread, name="heartbeat", daemon=True)
+
+    async def start(self) -> None:
+        """Start the thread; returns once the replica is registered."""
+        self._thread.start()
+        await self._registered.wait()
+
+    async def stop(self) -> None:
+        """Take the permits back and end the thread."""
+        self._stop.set()
+        await asyncio.to_thread(self._thread.join, 5.0)
+
+    def _run_thread(self) -> None:
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        client = connect_patient(self._redis_url)
+        store = AttemptStore(client, self._keys)
+        known = False
+        while not self._stop.is_set():
+            try:
+                if not known:
+                    await store.register(
+                        self._model_id, self._replica, permits=self._permits, node=self._node, lease_s=self._lease_s
+                    )
+                    self._owner_loop.call_soon_threadsafe(self._registered.set)
+                known, lost = await store.heartbeat(
+                    self._model_id, self._replica, self._leases(), lease_s=self._lease_s
+                )
+                for ref in lost:
+                    self._owner_loop.call_soon_threadsafe(self._on_lost, ref)
+            except RedisError as error:
+                logger.warning("heartbeat failed (%s), trying again", type(error).__name__)
+            await asyncio.to_thread(self._stop.wait, self._interval_s)
+        try:
+            await store.unregister(self._model_id, self._replica)
+        except RedisError as error:
+            logger.warning("could not take the permits back (%s); they expire", type(error).__name__)
+        await client.aclose()

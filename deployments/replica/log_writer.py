@@ -1,0 +1,120 @@
+"""Carries the deltas of all attempts of a replica to their logs: the first of an attempt at once, then coalesced."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from redis.exceptions import RedisError
+
+from pipeline.delta import Delta, DeltaKind
+from pipeline.store.attempts import AttemptStore
+from pipeline.store.connection import means_unavailable
+
+#: Shortest time between two writes, seconds (DESIGN §3.3: coalesced, ≤ 30 ms).
+COALESCE_S = 0.03
+#: Pause before writing again to a store that was away, seconds.
+RETRY_S = 0.25
+
+
+@dataclass(slots=True, eq=False)
+class LogTail:
+    """The unwritten end of one attempt's log."""
+
+    ref: str
+    fence: int
+    #: Number of the last entry that is written.
+    written: int
+    #: Set when the store refused a write: the attempt is stale and must stop.
+    refused: asyncio.Event = field(default_factory=asyncio.Event)
+    _pending: Delta | None = None
+    _urgent: bool = True
+    _in_flight: bool = False
+    _settled: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class LogWriter:
+    """One write at a time for the whole replica: while it is under way the next one gathers."""
+
+    def __init__(self, store: AttemptStore) -> None:
+        self._store = store
+        self._dirty: dict[LogTail, None] = {}
+        self._work = asyncio.Event()
+        self._last_write = 0.0
+
+    def put(self, tail: LogTail, delta: Delta) -> None:
+        """Queue a delta. What waits already is merged with it, so an attempt never holds more than one entry."""
+        pending = tail._pending
+        tail._pending = delta if pending is None else _merge(pending, delta)
+        self._dirty[tail] = None
+        self._work.set()
+
+    async def take(self, tail: LogTail) -> Delta | None:
+        """What is not written yet, once no write of this attempt is under way. It is the caller's from then on."""
+        while tail._in_flight:
+            tail._settled.clear()
+            await tail._settled.wait()
+        self._dirty.pop(tail, None)
+        pending, tail._pending = tail._pending, None
+        return pending
+
+    async def run(self) -> None:
+        """Write for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._work.wait()
+            if not any(tail._urgent for tail in self._dirty):
+                wait = self._last_write + COALESCE_S - loop.time()
+                if wait > 0:
+                    await asyncio.sleep(wait)
+            self._work.clear()
+            batch = list(self._dirty)
+            self._dirty.clear()
+            if batch:
+                self._last_write = loop.time()
+                await self._write(batch)
+
+    async def _write(self, batch: list[LogTail]) -> None:
+        entries = []
+        for tail in batch:
+            assert tail._pending is not None
+            entries.append((tail.ref, tail.fence, tail.written + 1, tail._pending))
+            tail._pending, tail._in_flight, tail._urgent = None, True, False
+        try:
+            written = await self._write_until_answered(entries)
+        except Exception:
+            # A log with a hole is worse than an attempt that is run again.
+            for tail in batch:
+                tail.refused.set()
+            raise
+        finally:
+            for tail in batch:
+                tail._in_flight = False
+                tail._settled.set()
+        for tail, ok in zip(batch, written, strict=True):
+            if ok:
+                tail.written += 1
+            else:
+                tail.refused.set()
+
+    async def _write_until_answered(self, entries: list[tuple[str, int, int, Delta]]) -> list[bool]:
+        """A store that is away is waited for: entries carry their number, so writing one twice leaves one."""
+        while True:
+            try:
+                return await self._store.append(entries)
+            except RedisError as error:
+                if not means_unavailable(error):
+                    raise
+                await asyncio.sleep(RETRY_S)
+
+
+def _merge(first: Delta, second: Delta) -> Delta:
+    """Both as one entry. Only content is coalesced; other kinds are never followed by more before they are taken."""
+    assert first.kind is second.kind is DeltaKind.CONTENT
+    assert first.choice == second.choice
+    return Delta(
+        kind=first.kind,
+        choice=first.choice,
+        text=first.text + second.text,
+        token_ids=first.token_ids + second.token_ids,
+    )

@@ -1,0 +1,106 @@
+"""The queue-router: brings waiting prompts and free replicas together. Holds nothing that is not in the store too."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import ray
+from ray import serve
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from deployments.ledger import open_ledger
+from deployments.settings import Settings
+from deployments.tasks import Supervisor
+from pipeline.store.bells import listen
+from pipeline.store.connection import connect_patient
+from pipeline.store.keys import Keys
+from pipeline.store.queue import Grant
+
+logger = logging.getLogger("ray.serve")
+
+#: Longest time without asking the ledger, seconds: a ring of the bell may get lost.
+POLL_S = 1.0
+#: Most grants asked for in one call.
+BATCH = 64
+
+
+class Dispatcher:
+    """Leases the prompts of one model and hands each to a replica."""
+
+    def __init__(self, settings: Settings, model_id: str, handle: DeploymentHandle, supervisor: Supervisor) -> None:
+        self._settings = settings
+        self._model_id = model_id
+        self._handle = handle
+        self._supervisor = supervisor
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Ask for grants for ever. Raises RayActorError while the ledger restarts; the supervisor starts this again."""
+        ledger = await asyncio.to_thread(open_ledger, self._settings, self._model_id)
+        while True:
+            self._woken.clear()
+            grants = await ledger.grant.remote(BATCH)
+            for grant in grants:
+                self._supervisor.spawn(self._dispatch(ledger, grant), name=f"dispatch {self._model_id}")
+            if grants:
+                continue
+            try:
+                await asyncio.wait_for(self._woken.wait(), POLL_S)
+            except TimeoutError:
+                continue
+
+    async def _dispatch(self, ledger: ray.actor.ActorHandle, grant: Grant) -> None:
+        """One lease, from the handle to its end. The replica records the attempt; here only its disappearance is noticed."""
+        try:
+            await self._handle.run.remote(grant.ref, grant.fence, grant.alone)
+        except RayActorError:
+            await self._tell(ledger.lost, grant)
+        except RayTaskError as error:
+            # The replica failed outside of the attempt. The lease expires by itself if it was claimed.
+            logger.error("a replica of %s failed a call: %s", self._model_id, type(error.cause).__name__)
+            await self._tell(ledger.hand_back, grant)
+        except (RayServeException, RayError) as error:
+            logger.warning("no replica of %s was reached (%s)", self._model_id, type(error).__name__)
+            await self._tell(ledger.hand_back, grant)
+
+    async def _tell(self, method: ray.actor.ActorMethod, grant: Grant) -> None:
+        try:
+            await method.remote(grant)
+        except RayError as error:
+            # Then the lease expires: slower, not lost.
+            logger.warning("the ledger of %s did not hear of a lost lease (%s)", self._model_id, type(error).__name__)
+
+
+@serve.deployment(num_replicas=2, ray_actor_options={"num_cpus": 0.1}, health_check_period_s=1, health_check_timeout_s=5)
+class Router:
+    """One replica dispatches for every model; several share the work by asking the same ledgers."""
+
+    async def __init__(self, settings: Settings, models: dict[str, DeploymentHandle]) -> None:
+        self._supervisor = Supervisor()
+        self._dispatchers = {
+            model_id: Dispatcher(settings, model_id, handle, self._supervisor) for model_id, handle in models.items()
+        }
+        keys = Keys(settings.redis_namespace)
+        client = connect_patient(settings.redis_url.get_secret_value())
+        by_channel = {keys.wake(model_id): dispatcher for model_id, dispatcher in self._dispatchers.items()}
+
+        async def hear_bells() -> None:
+            async for ring in listen(client, by_channel):
+                for dispatcher in self._dispatchers.values() if ring is None else [by_channel[ring[0]]]:
+                    dispatcher.wake()
+
+        for model_id, dispatcher in self._dispatchers.items():
+            self._supervisor.keep_running(dispatcher.run, name=f"dispatcher {model_id}")
+        self._supervisor.keep_running(hear_bells, name="bells")
+
+    async def check_health(self) -> None:
+        """The event loop answers; a dispatcher that fails is started again by its supervisor."""
+
+    async def __del__(self) -> None:
+        await self._supervisor.stop()

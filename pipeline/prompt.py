@@ -1,0 +1,156 @@
+"""The prompt as the store keeps it."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipeline.engine import SamplingParameters
+from pipeline.retry import DEFAULT_MAX_RETRIES
+from pipeline.states import Status
+
+
+def pack_token_ids(token_ids: Iterable[int]) -> bytes:
+    """Four bytes per id, machine order is little-endian on every supported platform."""
+    return array("I", token_ids).tobytes()
+
+
+def unpack_token_ids(packed: bytes) -> tuple[int, ...]:
+    return tuple(array("I", packed))
+
+
+def make_ref(user_id: str, prompt_id: str) -> str:
+    """The store's name of a prompt. Ids are the caller's choice, so they are unique per user, not globally: two users may
+    both run the document's ``batch_item_0``."""
+    return f"{user_id}/{prompt_id}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewPrompt:
+    """A validated prompt on its way into the store."""
+
+    id: str
+    user_id: str
+    thread_id: str
+    #: Catalogue id of the model whose queue it joins.
+    model_id: str
+    prompt: str
+    prompt_token_ids: tuple[int, ...]
+    sampling: SamplingParameters = field(default_factory=SamplingParameters)
+    max_retries: int = DEFAULT_MAX_RETRIES
+    #: Higher runs first.
+    priority: int = 0
+    sync: bool = False
+    type: str = ""
+    #: As the client sent them, echoed in listings.
+    parameters: Mapping[str, Any] | None = None
+    engine_parameters: Mapping[str, Any] | None = None
+
+    @property
+    def ref(self) -> str:
+        return make_ref(self.user_id, self.id)
+
+    def to_record(self) -> dict[str, str | bytes | int]:
+        record: dict[str, str | bytes | int] = {
+            "id": self.id,
+            "user": self.user_id,
+            "thread": self.thread_id,
+            "model": self.model_id,
+            "prompt": self.prompt,
+            "tokens": pack_token_ids(self.prompt_token_ids),
+            "sampling": json.dumps(asdict(self.sampling)),
+            "max_retries": self.max_retries,
+            "priority": self.priority,
+            "sync": int(self.sync),
+        }
+        if self.type:
+            record["type"] = self.type
+        if self.parameters is not None:
+            record["parameters"] = json.dumps(self.parameters)
+        if self.engine_parameters is not None:
+            record["engine_parameters"] = json.dumps(self.engine_parameters)
+        return record
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prompt:
+    """A stored prompt. Times are microseconds since the epoch by the store's clock, 0 = never."""
+
+    id: str
+    user_id: str
+    thread_id: str
+    #: Position in its thread, 1 is the first.
+    place: int
+    model_id: str
+    prompt: str
+    status: Status
+    sync: bool
+    priority: int
+    type: str
+    max_retries: int
+    #: Runs started, the first included.
+    runs: int
+    #: Attempts that ended in an error and count against ``max_retries``.
+    failures: int
+    #: Attempts that ended with the death of their replica.
+    crashes: int
+    #: Number of the latest attempt; every write of an attempt carries it.
+    fence: int
+    error: str
+    created_us: int
+    updated_us: int
+    last_run_us: int
+    #: Id of the answer's chat message, empty until completed.
+    message_id: str
+    parameters: Mapping[str, Any] | None
+    engine_parameters: Mapping[str, Any] | None
+
+    @property
+    def ref(self) -> str:
+        return make_ref(self.user_id, self.id)
+
+    @classmethod
+    def from_record(cls, record: Mapping[bytes, bytes]) -> Prompt:
+        def text(name: str) -> str:
+            return record.get(name.encode(), b"").decode()
+
+        def number(name: str) -> int:
+            return int(record.get(name.encode(), b"0"))
+
+        def document(name: str) -> Mapping[str, Any] | None:
+            raw = record.get(name.encode())
+            return None if raw is None else json.loads(raw)
+
+        return cls(
+            id=text("id"),
+            user_id=text("user"),
+            thread_id=text("thread"),
+            place=number("place"),
+            model_id=text("model"),
+            prompt=text("prompt"),
+            status=Status(text("status")),
+            sync=number("sync") == 1,
+            priority=number("priority"),
+            type=text("type"),
+            max_retries=number("max_retries"),
+            runs=number("runs"),
+            failures=number("failures"),
+            crashes=number("crashes"),
+            fence=number("fence"),
+            error=text("error"),
+            created_us=number("created"),
+            updated_us=number("updated"),
+            last_run_us=number("last_run"),
+            message_id=text("message"),
+            parameters=document("parameters"),
+            engine_parameters=document("engine_parameters"),
+        )
+
+
+def sampling_from_record(raw: bytes) -> SamplingParameters:
+    fields = json.loads(raw)
+    fields["stop"] = tuple(fields["stop"])
+    return SamplingParameters(**fields)

@@ -1,0 +1,119 @@
+"""What a replica does to the prompts it runs. Every call carries the attempt's fence and changes nothing if it is stale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from pipeline.delta import Delta, DeltaKind, FinishReason
+from pipeline.engine import SamplingParameters
+from pipeline.errors import StaleLease
+from pipeline.prompt import sampling_from_record, unpack_token_ids
+from pipeline.store.keys import Keys
+from pipeline.store.logs import LogEntry, decode_entry, encode_delta
+from pipeline.store.scripts import Scripts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claimed:
+    """An attempt that a replica has taken."""
+
+    ref: str
+    fence: int
+    prompt_token_ids: tuple[int, ...]
+    sampling: SamplingParameters
+    failures: int
+    max_retries: int
+    #: What earlier attempts logged since the last restart.
+    logged_token_ids: tuple[int, ...]
+    logged_text: str
+    #: Number of the last entry in the log.
+    entries: int
+    #: Whether that log was written by a model with another fingerprint.
+    foreign_log: bool
+
+
+class AttemptStore:
+    """The replica's side of the store. Every method may raise redis errors; one that was lost on the way may be repeated."""
+
+    def __init__(self, client: Redis, keys: Keys) -> None:
+        self._keys = keys
+        self._scripts = Scripts(client, keys.namespace)
+
+    async def claim(self, ref: str, fence: int, *, replica: str, lease_s: float, fingerprint: str) -> Claimed:
+        """Take a granted attempt.
+
+        Raises:
+            StaleLease: cancelled, or granted again under a higher fence, in the meantime.
+        """
+        rows = await self._scripts.run("claim", ref, fence, replica, round(lease_s * 1e6), fingerprint)
+        if not rows:
+            raise StaleLease
+        (tokens, sampling, failures, max_retries, _thread, _user, _id, entries), raw_log, logged_under = rows
+        log = [decode_entry(entry_id, fields) for entry_id, fields in raw_log]
+        answer = _since_restart(log)
+        return Claimed(
+            ref=ref,
+            fence=fence,
+            prompt_token_ids=unpack_token_ids(tokens),
+            sampling=sampling_from_record(sampling),
+            failures=int(failures),
+            max_retries=int(max_retries),
+            logged_token_ids=tuple(i for entry in answer for i in entry.delta.token_ids),
+            logged_text="".join(entry.delta.text for entry in answer),
+            entries=int(entries),
+            foreign_log=bool(answer) and bytes(logged_under).decode() != fingerprint,
+        )
+
+    async def append(self, entries: Sequence[tuple[str, int, int, Delta]]) -> list[bool]:
+        """Write (ref, fence, number, delta) entries of several attempts in one call. ``number`` is the one the entry gets in
+        its log. False where the attempt is stale."""
+        arguments: list[str | bytes | int] = []
+        for ref, fence, number, delta in entries:
+            fields = encode_delta(delta)
+            arguments += [ref, fence, number, len(fields), *fields]
+        return [written == 1 for written in await self._scripts.run("append", *arguments)]
+
+    async def heartbeat(
+        self, model_id: str, replica: str, leases: Iterable[tuple[str, int]], *, lease_s: float
+    ) -> tuple[bool, list[str]]:
+        """Extend the leases (ref, fence). Returns whether the replica is still registered, and the refs it no longer owns."""
+        pairs = [part for lease in leases for part in lease]
+        known, *gone = await self._scripts.run("heartbeat", model_id, replica, round(lease_s * 1e6), *pairs)
+        return known == 1, [ref.decode() for ref in gone]
+
+    async def finish(self, ref: str, fence: int, *, message_id: str, text: str, meta_json: str, end: Delta) -> bool:
+        """Complete the prompt with its answer. False if the attempt is stale."""
+        return bool(await self._scripts.run("finish", ref, fence, message_id, text, meta_json, *encode_delta(end)))
+
+    async def retry_later(self, ref: str, fence: int, *, error: str, delay_s: float) -> bool:
+        """The attempt failed and another one is due in ``delay_s`` seconds. False if the attempt is stale."""
+        return bool(await self._scripts.run("fail", ref, fence, error, round(delay_s * 1e6)))
+
+    async def abandon(self, ref: str, fence: int, *, error: str) -> bool:
+        """The attempt failed and there is no other. False if the attempt is stale."""
+        end = Delta(kind=DeltaKind.END, finish_reason=FinishReason.ERROR, error=error)
+        return bool(await self._scripts.run("fail", ref, fence, error, -1, *encode_delta(end)))
+
+    async def hand_back(self, ref: str, fence: int) -> bool:
+        """Return the attempt uncharged. False if it was stale."""
+        return bool(await self._scripts.run("hand_back", ref, fence))
+
+    async def lose(self, ref: str, fence: int, *, node: str) -> bool:
+        """The engine of this replica, on ``node``, died under the attempt. False if it was stale."""
+        return bool(await self._scripts.run("lose", ref, fence, node))
+
+    async def register(self, model_id: str, replica: str, *, permits: int, node: str, lease_s: float) -> None:
+        await self._scripts.run("register", model_id, replica, permits, node, round(lease_s * 1e6))
+
+    async def unregister(self, model_id: str, replica: str) -> None:
+        await self._scripts.run("unregister", model_id, replica)
+
+
+def _since_restart(log: list[LogEntry]) -> list[LogEntry]:
+    for index in range(len(log) - 1, -1, -1):
+        if log[index].delta.kind is DeltaKind.RESTART:
+            return log[index + 1 :]
+    return log

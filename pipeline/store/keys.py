@@ -1,0 +1,72 @@
+"""Every key and channel name of the store, for Python and, generated from the same table, for the Lua scripts.
+
+A variable part that a client chooses stands only at the end of a name, behind a prefix of its own, so that no choice of ids
+can make two names meet.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: Name -> template. ``{}`` are filled in order.
+LAYOUT = {
+    # truth about one prompt
+    "prompt": "p:{}",  # ref -> hash
+    "log": "log:{}",  # ref -> stream of deltas
+    "owner": "owner",  # hash: prompt id -> user who used it first (for admins)
+    # indexes: sorted sets ref -> seq (order of acceptance)
+    "all": "i:all",
+    "by_status": "i:status:{}",
+    "by_user": "i:user:{}",
+    "by_user_status": "i:user-status:{}/{}",  # status/user
+    # threads: {} is user/thread
+    "thread": "t:{}",  # hash: title, created, updated, place (last one given out)
+    "thread_prompts": "t-prompts:{}",  # ref -> place
+    "thread_open": "t-open:{}",  # ref -> place, unfinished ones only
+    "thread_messages": "t-messages:{}",  # message id -> order
+    "message": "m:{}",  # user/message id -> hash
+    # one queue per model
+    "stats": "q-stats:{}",  # hash: waiting, turn, permits
+    "priorities": "q-priorities:{}",  # priority -> priority, those with waiting prompts
+    "turns": "q-turns:{}:{}",  # priority:model; user -> turn
+    "waiting": "q-waiting:{}:{}:{}",  # priority:user:model; ref -> seq
+    "due": "q-due:{}",  # ref -> time of the next attempt
+    "leases": "q-leases:{}",  # ref -> deadline
+    "replicas": "q-replicas:{}",  # replica -> time at which it counts as dead
+    "permits": "q-permits:{}",  # hash: replica -> permits
+    "nodes": "q-nodes:{}",  # hash: replica -> node it runs on
+    # counters and identity
+    "seq": "seq",
+    "identity": "store",
+    # pub/sub channels
+    "bell": "bell:{}",  # user/thread: a log of this thread grew
+    "wake": "wake:{}",  # model: a waiting prompt or a free permit appeared
+    "doorbell": "doorbell:{}",  # replica: look at your leases
+}
+
+
+class Keys:
+    """Names below one namespace: ``keys.prompt(ref)``."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+
+    def __getattr__(self, name: str) -> Any:
+        template = LAYOUT.get(name)
+        if template is None:
+            raise AttributeError(name)
+        full = f"{self.namespace}:{template}"
+        return full.format
+
+
+def lua_prelude() -> str:
+    """A Lua table ``K`` with a function per name; ``NS`` is the namespace, given by each script as ``ARGV[1]``."""
+    lines = ["local NS = ARGV[1] .. ':'", "local K = {}"]
+    for name, template in LAYOUT.items():
+        parts = template.split("{}")
+        arguments = [f"a{i}" for i in range(len(parts) - 1)]
+        expression = f"'{parts[0]}'"
+        for argument, rest in zip(arguments, parts[1:], strict=True):
+            expression += f" .. {argument}" + (f" .. '{rest}'" if rest else "")
+        lines.append(f"function K.{name}({', '.join(arguments)}) return NS .. {expression} end")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,105 @@
+"""The prompt log: a stream of deltas per prompt, written by one attempt at a time, read by any number of subscribers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from pipeline.delta import Delta, DeltaKind, FinishReason
+from pipeline.prompt import pack_token_ids, unpack_token_ids
+from pipeline.store.keys import Keys
+
+#: Field names of an entry are one letter: they are stored with every token.
+_KIND, _CHOICE, _TEXT, _IDS, _REASON, _ERROR, _MESSAGE = "k", "c", "t", "i", "r", "e", "m"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogEntry:
+    """One entry of a prompt's log."""
+
+    #: 1, 2, 3 … without gaps.
+    number: int
+    delta: Delta
+    #: Id of the answer's chat message; only on the end entry of a completed prompt.
+    message_id: str = ""
+
+
+def encode_delta(delta: Delta) -> list[str | bytes]:
+    """The fields of an entry; what is empty is left out."""
+    fields: list[str | bytes] = [_KIND, delta.kind.value]
+    if delta.choice:
+        fields += [_CHOICE, str(delta.choice)]
+    if delta.text:
+        fields += [_TEXT, delta.text]
+    if delta.token_ids:
+        fields += [_IDS, pack_token_ids(delta.token_ids)]
+    if delta.finish_reason is not None:
+        fields += [_REASON, delta.finish_reason.value]
+    if delta.error is not None:
+        fields += [_ERROR, delta.error]
+    return fields
+
+
+def decode_entry(entry_id: bytes, fields: dict[bytes, bytes] | Sequence[bytes]) -> LogEntry:
+    raw = fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
+
+    def text(name: str) -> str | None:
+        value = raw.get(name.encode())
+        return None if value is None else value.decode()
+
+    reason = text(_REASON)
+    return LogEntry(
+        number=int(entry_id.split(b"-")[0]),
+        delta=Delta(
+            kind=DeltaKind(text(_KIND) or ""),
+            choice=int(text(_CHOICE) or 0),
+            text=text(_TEXT) or "",
+            token_ids=unpack_token_ids(raw.get(_IDS.encode(), b"")),
+            finish_reason=None if reason is None else FinishReason(reason),
+            error=text(_ERROR),
+        ),
+        message_id=text(_MESSAGE) or "",
+    )
+
+
+class LogReader:
+    """Reads logs and the order of a thread's prompts."""
+
+    def __init__(self, client: Redis, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+
+    async def read(self, cursors: Iterable[tuple[str, int]], count: int = 256) -> list[list[LogEntry]]:
+        """For each (ref, number) up to ``count`` entries behind that number, in one round trip."""
+        pipe = self._client.pipeline(transaction=False)
+        for ref, number in cursors:
+            pipe.xrange(self._keys.log(ref), min=f"({number}-0", count=count)
+        return [[decode_entry(entry_id, fields) for entry_id, fields in entries] for entries in await pipe.execute()]
+
+    async def first_unfinished(self, user_id: str, thread_id: str) -> tuple[int, str] | None:
+        """Place and ref of the first prompt of the thread that has not ended."""
+        return _placed(
+            await self._client.zrange(self._keys.thread_open(f"{user_id}/{thread_id}"), 0, 0, withscores=True)
+        )
+
+    async def following(self, user_id: str, thread_id: str, place: int) -> tuple[int, str] | None:
+        """Place and ref of the first prompt of the thread behind ``place``."""
+        return _placed(
+            await self._client.zrangebyscore(
+                self._keys.thread_prompts(f"{user_id}/{thread_id}"), f"({place}", "+inf", 0, 1, withscores=True
+            )
+        )
+
+    async def last_place(self, user_id: str, thread_id: str) -> int:
+        """Place of the latest prompt of the thread, 0 if it has none."""
+        return int(await self._client.hget(self._keys.thread(f"{user_id}/{thread_id}"), "place") or 0)
+
+
+def _placed(rows: list[Any]) -> tuple[int, str] | None:
+    if not rows:
+        return None
+    ref, place = rows[0]
+    return int(place), bytes(ref).decode()

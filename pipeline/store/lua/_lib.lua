@@ -1,0 +1,143 @@
+-- Shared by every script; stands in front of it. K builds key names (pipeline/store/keys.py).
+
+local function now_us()
+  local t = redis.call('TIME')
+  return t[1] * 1000000 + t[2]
+end
+
+local function int(n) return string.format('%.0f', n) end
+
+local function contains(list, from, value)
+  for i = from, #list do
+    if list[i] == value then return true end
+  end
+  return false
+end
+
+-- Fields of a prompt that most transitions need.
+local function load_prompt(ref)
+  local v = redis.call('HMGET', K.prompt(ref), 'status', 'fence', 'user', 'thread', 'model', 'priority', 'seq', 'place',
+    'holder', 'crashes', 'id')
+  if not v[1] then return nil end
+  return { ref = ref, status = v[1], fence = tonumber(v[2]), user = v[3], thread = v[3] .. '/' .. v[4], model = v[5],
+    priority = v[6], seq = v[7], place = v[8], holder = v[9] or '', crashes = tonumber(v[10] or '0'), id = v[11] }
+end
+
+-- The prompt, if `fence` still owns it; every write of an attempt passes through here.
+local function owned(ref, fence)
+  local p = load_prompt(ref)
+  if not p or p.status ~= 'running' or p.fence ~= tonumber(fence) then return nil end
+  return p
+end
+
+local function set_status(p, status, now)
+  redis.call('ZREM', K.by_status(p.status), p.ref)
+  redis.call('ZREM', K.by_user_status(p.status, p.user), p.ref)
+  redis.call('ZADD', K.by_status(status), p.seq, p.ref)
+  redis.call('ZADD', K.by_user_status(status, p.user), p.seq, p.ref)
+  redis.call('HSET', K.prompt(p.ref), 'status', status, 'updated', int(now))
+  p.status = status
+end
+
+local function wake(model) redis.call('PUBLISH', K.wake(model), '') end
+
+-- Queue order: priority, then users take turns, then time of acceptance. A user who joins goes behind all who wait already,
+-- one prompt each; nothing is remembered of users who do not wait.
+local function enqueue(p)
+  redis.call('ZADD', K.waiting(p.priority, p.user, p.model), p.seq, p.ref)
+  local turns = K.turns(p.priority, p.model)
+  if not redis.call('ZSCORE', turns, p.user) then
+    redis.call('ZADD', turns, redis.call('HINCRBY', K.stats(p.model), 'turn', 1), p.user)
+    redis.call('ZADD', K.priorities(p.model), p.priority, p.priority)
+  end
+  redis.call('HINCRBY', K.stats(p.model), 'waiting', 1)
+end
+
+local function leave_turns(priority, user, model)
+  if redis.call('EXISTS', K.waiting(priority, user, model)) == 0 then
+    local turns = K.turns(priority, model)
+    redis.call('ZREM', turns, user)
+    if redis.call('EXISTS', turns) == 0 then redis.call('ZREM', K.priorities(model), priority) end
+    return true
+  end
+  return false
+end
+
+local function dequeue_next(model)
+  local priority = redis.call('ZREVRANGE', K.priorities(model), 0, 0)[1]
+  if not priority then return nil end
+  local turns = K.turns(priority, model)
+  local user = redis.call('ZRANGE', turns, 0, 0)[1]
+  local ref = redis.call('ZPOPMIN', K.waiting(priority, user, model))[1]
+  redis.call('HINCRBY', K.stats(model), 'waiting', -1)
+  if not leave_turns(priority, user, model) then
+    redis.call('ZADD', turns, redis.call('HINCRBY', K.stats(model), 'turn', 1), user)
+  end
+  return ref
+end
+
+local function dequeue(p)
+  if redis.call('ZREM', K.waiting(p.priority, p.user, p.model), p.ref) == 1 then
+    redis.call('HINCRBY', K.stats(p.model), 'waiting', -1)
+    leave_turns(p.priority, p.user, p.model)
+  end
+  redis.call('ZREM', K.due(p.model), p.ref)
+end
+
+-- Entry ids of a log are our own counter, never the clock. The bell says which prompt of the thread has news (its place), and
+-- whether it is its end.
+local function log_append(p, fields, ring)
+  local n = redis.call('HINCRBY', K.prompt(p.ref), 'entries', 1)
+  redis.call('XADD', K.log(p.ref), n .. '-0', unpack(fields))
+  redis.call('PUBLISH', K.bell(p.thread), ring or p.place)
+end
+
+local function leave_lease(p)
+  redis.call('ZREM', K.leases(p.model), p.ref)
+  redis.call('HDEL', K.prompt(p.ref), 'holder')
+end
+
+-- The end of a prompt, whichever it is: nothing of it stays in a queue, its log gets its last entry.
+local function close(p, status, now, fields)
+  dequeue(p)
+  leave_lease(p)
+  set_status(p, status, now)
+  redis.call('HDEL', K.prompt(p.ref), 'tokens', 'sampling')
+  redis.call('ZREM', K.thread_open(p.thread), p.ref)
+  log_append(p, fields, p.place .. ' end')
+end
+
+-- Back to the queue at its old place, without charge.
+local function requeue(p, now)
+  leave_lease(p)
+  set_status(p, 'scheduled', now)
+  enqueue(p)
+end
+
+-- The replica died under a running attempt. Two such deaths make the prompt a suspect: it is run alone from then on, and
+-- abandoned if it kills that replica too.
+local function crashed(p, now, counted)
+  if counted then
+    if p.crashes >= 2 then
+      redis.call('HINCRBY', K.prompt(p.ref), 'crashes', 1)
+      redis.call('HSET', K.prompt(p.ref), 'error', 'the replica died while it ran this prompt alone')
+      close(p, 'abandoned', now, { 'k', 'end', 'r', 'error', 'e', 'the replica died while it ran this prompt alone' })
+      return
+    end
+    redis.call('HINCRBY', K.prompt(p.ref), 'crashes', 1)
+    redis.call('HSET', K.prompt(p.ref), 'error', 'the replica that ran this prompt died')
+  end
+  requeue(p, now)
+end
+
+local function count_permits(model)
+  local sum = 0
+  for _, permits in ipairs(redis.call('HVALS', K.permits(model))) do sum = sum + tonumber(permits) end
+  redis.call('HSET', K.stats(model), 'permits', sum)
+end
+
+local function forget_replica(model, replica)
+  redis.call('ZREM', K.replicas(model), replica)
+  redis.call('HDEL', K.permits(model), replica)
+  redis.call('HDEL', K.nodes(model), replica)
+end

@@ -1,0 +1,11 @@
+-- A replica takes a granted attempt. ARGV: ref, fence, replica, lease (µs), fingerprint of its model.
+-- Returns {} if the grant is not (or no longer) its own, else {fields of the record, log so far, fingerprint of that log}.
+local ref, fence, replica, lease_us, fingerprint = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
+local p = owned(ref, fence)
+if not p or (p.holder ~= '' and p.holder ~= replica) then return {} end
+local key = K.prompt(ref)
+local logged_under = redis.call('HGET', key, 'fingerprint') or ''
+redis.call('HSET', key, 'holder', replica, 'fingerprint', fingerprint)
+redis.call('ZADD', K.leases(p.model), int(now_us() + lease_us), ref)
+return { redis.call('HMGET', key, 'tokens', 'sampling', 'failures', 'max_retries', 'thread', 'user', 'id', 'entries'),
+  redis.call('XRANGE', K.log(ref), '-', '+'), logged_under }

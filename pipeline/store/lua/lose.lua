@@ -1,0 +1,17 @@
+-- The replica (or its engine) died under this attempt. ARGV: ref, fence, then the ids of the nodes that are alive: a death that
+-- came with its node's does not count against the prompt. What the replica had offered is taken back at once.
+-- Returns 1, or 0 if the attempt no longer owns the prompt.
+local p = owned(ARGV[2], ARGV[3])
+if not p then return 0 end
+if p.holder == '' then
+  -- It never reached the replica, so it cannot have killed it.
+  redis.call('HINCRBY', K.prompt(p.ref), 'runs', -1)
+  requeue(p, now_us())
+else
+  local node, holder = redis.call('HGET', K.nodes(p.model), p.holder) or '', p.holder
+  crashed(p, now_us(), contains(ARGV, 4, node))
+  forget_replica(p.model, holder)
+  count_permits(p.model)
+end
+wake(p.model)
+return 1

@@ -1,0 +1,44 @@
+"""Chat messages: the user's, written with the prompt, and the answer, written with its completion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from pipeline.store.keys import Keys
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    id: str
+    thread_id: str
+    text: str
+    #: Empty for an answer.
+    user_id: str
+    #: Microseconds since the epoch.
+    created_us: int
+    meta: Mapping[str, Any] | None
+
+
+class MessageStore:
+    def __init__(self, client: Redis, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+
+    async def get(self, user_id: str, message_id: str) -> Message | None:
+        record = await self._client.hgetall(self._keys.message(f"{user_id}/{message_id}"))
+        if not record:
+            return None
+        meta = record.get(b"meta")
+        return Message(
+            id=record[b"id"].decode(),
+            thread_id=record[b"thread"].decode(),
+            text=record[b"text"].decode(),
+            user_id=record.get(b"user", b"").decode(),
+            created_us=int(record[b"created"]),
+            meta=None if meta is None else json.loads(meta),
+        )

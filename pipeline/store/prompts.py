@@ -1,0 +1,87 @@
+"""Prompts as the ingress sees them: accept, read, list, cancel, erase."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from pipeline.errors import NotFound
+from pipeline.prompt import NewPrompt, Prompt, make_ref
+from pipeline.states import Status
+from pipeline.store.keys import Keys
+from pipeline.store.scripts import Scripts
+
+#: A new thread is titled with the beginning of its first prompt (contract 1backend §1.1, behaviour 3).
+TITLE_CHARACTERS = 100
+
+_NOT_LISTED = (b"tokens", b"sampling")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accepted:
+    prompt: Prompt
+    #: False if this id was accepted before; then ``prompt`` is what is stored, and nothing was queued.
+    is_new: bool
+
+
+class PromptStore:
+    """Every method may raise StoreUnavailable's redis causes; see ``connection.translated_errors``."""
+
+    def __init__(self, client: Redis, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+        self._scripts = Scripts(client, keys.namespace)
+
+    async def accept(self, prompt: NewPrompt) -> Accepted:
+        """Store and queue the prompt, its indexes and the user's chat message, in one step."""
+        record = prompt.to_record()
+        fields = [part for item in record.items() for part in item]
+        is_new, raw = await self._scripts.run("accept", prompt.ref, prompt.prompt[:TITLE_CHARACTERS], *fields)
+        return Accepted(prompt=Prompt.from_record(dict(zip(raw[::2], raw[1::2], strict=True))), is_new=is_new == 1)
+
+    async def get(self, user_id: str, prompt_id: str) -> Prompt | None:
+        return (await self.get_many([make_ref(user_id, prompt_id)]))[0]
+
+    async def get_many(self, refs: Sequence[str]) -> list[Prompt | None]:
+        pipe = self._client.pipeline(transaction=False)
+        for ref in refs:
+            pipe.hgetall(self._keys.prompt(ref))
+        return [Prompt.from_record(record) if record else None for record in await pipe.execute()]
+
+    async def owner_of(self, prompt_id: str) -> str | None:
+        """The user who used this id first; only for admins, everyone else addresses their own."""
+        owner = await self._client.hget(self._keys.owner(), prompt_id)
+        return None if owner is None else bytes(owner).decode()
+
+    async def cancel(self, ref: str) -> Status:
+        """Cancel a prompt that has not ended. Returns the terminal status it has now.
+
+        Raises:
+            NotFound: there is no such prompt.
+        """
+        status, _ = await self._scripts.run("cancel", ref)
+        if status == b"missing":
+            raise NotFound
+        return Status(status.decode())
+
+    async def erase(self, ref: str) -> bool:
+        """Remove a finished prompt with its text. False if it has not ended.
+
+        Raises:
+            NotFound: there is no such prompt.
+        """
+        outcome = await self._scripts.run("erase", ref)
+        if outcome == b"missing":
+            raise NotFound
+        return bool(outcome == b"erased")
+
+    async def remove(self, ref: str) -> None:
+        """DELETE as DESIGN §5 has it: a waiting or running prompt is cancelled, a finished one erased with its text.
+
+        Raises:
+            NotFound: there is no such prompt.
+        """
+        if not await self.erase(ref):
+            await self.cancel(ref)

@@ -1,0 +1,94 @@
+"""The queue of one model, as its ledger works it: grants, the sweep, permits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from pipeline.store.keys import Keys
+from pipeline.store.scripts import Scripts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grant:
+    """The right to run one attempt, until its deadline."""
+
+    ref: str
+    #: Number of the attempt, the fence of all its writes.
+    fence: int
+    #: The prompt is suspected of killing replicas and must be the only one its replica runs.
+    alone: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Swept:
+    """What one sweep found."""
+
+    lost: int
+    handed_back: int
+    promoted: int
+    replicas_dropped: int
+    #: Seconds until the next retry is due, None if none is.
+    next_due_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueueDepth:
+    waiting: int
+    leased: int
+    #: Retries that are not due yet.
+    delayed: int
+    #: Attempts all live replicas together can hold.
+    permits: int
+    replicas: int
+
+
+class ModelQueue:
+    """Transitions and figures of one model's queue. Every method may raise redis errors."""
+
+    def __init__(self, client: Redis, keys: Keys, model_id: str) -> None:
+        self._client = client
+        self._keys = keys
+        self._scripts = Scripts(client, keys.namespace)
+        self.model_id = model_id
+
+    async def grant(self, most: int, claim_s: float) -> list[Grant]:
+        """Lease up to ``most`` prompts, never more than there are free permits. A grant that no replica claims within
+        ``claim_s`` seconds goes back uncharged."""
+        rows = await self._scripts.run("grant", self.model_id, most, round(claim_s * 1e6))
+        return [Grant(ref=ref.decode(), fence=int(fence), alone=alone == 1) for ref, fence, alone in rows]
+
+    async def sweep(self, alive_nodes: Iterable[str], most: int = 500) -> Swept:
+        """Expire leases and replicas, promote due retries. A replica whose node is not alive did not die of its prompts."""
+        lost, handed_back, promoted, dropped, wait_us = await self._scripts.run(
+            "sweep", self.model_id, most, *alive_nodes
+        )
+        wait = int(wait_us)
+        return Swept(
+            lost=lost,
+            handed_back=handed_back,
+            promoted=promoted,
+            replicas_dropped=dropped,
+            next_due_s=None if wait < 0 else wait / 1e6,
+        )
+
+    async def hand_back(self, ref: str, fence: int) -> bool:
+        """Return a grant uncharged. False if it was no longer owned."""
+        return bool(await self._scripts.run("hand_back", ref, fence))
+
+    async def lose(self, ref: str, fence: int, alive_nodes: Iterable[str]) -> bool:
+        """The replica died under the attempt; held against the prompt if its node is alive. False if no longer owned."""
+        return bool(await self._scripts.run("lose", ref, fence, *alive_nodes))
+
+    async def depth(self) -> QueueDepth:
+        pipe = self._client.pipeline(transaction=False)
+        pipe.hmget(self._keys.stats(self.model_id), "waiting", "permits")
+        pipe.zcard(self._keys.leases(self.model_id))
+        pipe.zcard(self._keys.due(self.model_id))
+        pipe.zcard(self._keys.replicas(self.model_id))
+        (waiting, permits), leased, delayed, replicas = await pipe.execute()
+        return QueueDepth(
+            waiting=int(waiting or 0), leased=leased, delayed=delayed, permits=int(permits or 0), replicas=replicas
+        )

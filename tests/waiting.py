@@ -1,0 +1,25 @@
+"""Bounded waiting for something another process does; tests never sleep for a guessed time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def wait_for(condition: Callable[[], T], *, timeout_s: float = 10, every_s: float = 0.02, what: str = "") -> T:
+    """The first true value of the condition.
+
+    Raises:
+        TimeoutError: it stayed false; says what was waited for.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what or condition} did not come true within {timeout_s} s")
+        time.sleep(every_s)
