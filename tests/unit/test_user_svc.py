@@ -2,12 +2,12 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import jwt
 import pytest
-from accounts_in_memory import MemoryAccounts, memory_accounts
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from deployments.ingress.auth import Gate, unguarded
@@ -16,6 +16,7 @@ from deployments.ingress.user_svc import UserSvc
 from deployments.ingress.web import web_app
 from pipeline.accounts import ADMIN_SLUG, Accounts
 from pipeline.admin import ensure_admin
+from tests.unit.accounts_in_memory import MemoryAccounts, memory_accounts
 
 KEY = generate_private_key(public_exponent=65537, key_size=2048)
 TOKENS = Tokens(KEY, lifetime_s=24 * 3600)
@@ -125,9 +126,7 @@ async def test_a_user_without_a_name_has_no_such_key(client: httpx.AsyncClient):
 
 async def test_refresh_token(client: httpx.AsyncClient):
     token = await sign_up(client, device="cli")
-    answer = await client.post(
-        "/user-svc/refresh-token", headers={"authorization": f"Bearer {token['token']}"}
-    )
+    answer = await client.post("/user-svc/refresh-token", headers={"authorization": f"Bearer {token['token']}"})
     assert (answer.status_code, masked(answer.text)) == (200, TOKEN_REPLY)
     assert answer.json()["token"]["id"] != token["id"]
     assert answer.json()["token"]["appId"] == token["appId"]
@@ -176,9 +175,7 @@ async def test_public_key(client: httpx.AsyncClient):
         ("register", {"slug": ADMIN_SLUG}, 409, "slug: '1backend' is taken"),
     ],
 )
-async def test_what_is_wrong_is_said(
-    client: httpx.AsyncClient, path: str, changes: dict, status: int, error: str
-):
+async def test_what_is_wrong_is_said(client: httpx.AsyncClient, path: str, changes: dict, status: int, error: str):
     answer = await client.post(f"/user-svc/{path}", json={**SIGN_UP, **changes})
     assert (answer.status_code, answer.json()) == (status, {"error": error})
 
@@ -224,8 +221,6 @@ async def test_the_token_of_an_account_that_is_gone(client: httpx.AsyncClient, a
 async def test_a_refreshed_token_has_the_roles_of_now(client: httpx.AsyncClient, accounts: Accounts):
     token = await sign_up(client)
     assert isinstance(accounts.store, MemoryAccounts)
-    from dataclasses import replace
-
     account = accounts.store.accounts[token["userId"]]
     accounts.store.accounts[token["userId"]] = replace(account, roles=("user-svc:admin", "user-svc:user"))
     answer = await client.post("/user-svc/refresh-token", headers={"authorization": token["token"]})

@@ -131,9 +131,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("name", ERRORS)
-async def test_an_error_is_one_json_object(
-    client: httpx.AsyncClient, name: str, caplog: pytest.LogCaptureFixture
-):
+async def test_an_error_is_one_json_object(client: httpx.AsyncClient, name: str, caplog: pytest.LogCaptureFixture):
     FAILURES[name], status, body = ERRORS[name]
     with caplog.at_level(logging.DEBUG):
         answer = await client.post(f"/fail/{name}")
@@ -164,9 +162,7 @@ async def test_retry_after_is_whole_seconds(client: httpx.AsyncClient):
         ("GET", "/-/routes/", 404, '{"error": "Not Found"}'),
     ],
 )
-async def test_unknown_paths_and_methods(
-    client: httpx.AsyncClient, method: str, path: str, status: int, body: str
-):
+async def test_unknown_paths_and_methods(client: httpx.AsyncClient, method: str, path: str, status: int, body: str):
     answer = await client.request(method, path)
     assert (answer.status_code, answer.text) == (status, body)
     assert "location" not in answer.headers
@@ -292,9 +288,7 @@ async def test_a_broken_stream_is_cut_and_logged_without_its_text(
     assert CANARY not in caplog.text
 
 
-async def test_a_client_that_left_is_not_answered(
-    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
-):
+async def test_a_client_that_left_is_not_answered(client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture):
     FAILURES["left"] = ClientDisconnect()
     with pytest.raises(AssertionError):  # httpx insists on a reply
         await client.post("/fail/left")
