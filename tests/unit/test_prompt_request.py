@@ -285,6 +285,21 @@ def test_an_unknown_engine_key_is_told_what_there_is():
     )
 
 
+@pytest.mark.parametrize("schema", [{}, {"enum": [None], "default": None}, {"properties": {"TITLE": {}}}])
+def test_a_schema_reaches_the_engine_unchanged(schema: dict):
+    assert vllm(structured_outputs={"json": schema}).json_schema == schema
+    assert vllm(guided_json=schema).json_schema == schema
+    assert submit(parameters={"textToText": {"jsonSchema": schema}}).sampling.json_schema == schema
+
+
+def test_the_engines_schema_goes_first():
+    both = submit(
+        parameters={"textToText": {"jsonSchema": {"a": 1}}},
+        engineParameters={"vllm": {"structured_outputs": {"json": {"b": 1}}, "guided_json": {"c": 1}}},
+    )
+    assert both.sampling.json_schema == {"b": 1}
+
+
 def test_a_schema_too_deep_is_refused():
     schema: dict[str, Any] = {}
     for _ in range(33):
