@@ -117,9 +117,7 @@ class GuardedRoute(Route):
 
         async def guarded(request: Request) -> Response:
             request.state.principal = gate.require(request, access)
-            request.scope["path_params"] = {
-                name: _decoded(value) for name, value in request.path_params.items()
-            }
+            request.scope["path_params"] = {name: _decoded(value) for name, value in request.path_params.items()}
             return await endpoint(request)
 
         super().__init__(path, guarded, methods=[method], name=f"{method} {path}")

@@ -13,7 +13,17 @@ import orjson
 from pydantic import AfterValidator, ConfigDict, Field
 
 from deployments.ingress.body import depth_exceeds, kind_of
-from deployments.ingress.fields import Boolean, Integer, Number, Object, PrivateText, Strings, Text, WireModel, json_inside
+from deployments.ingress.fields import (
+    Boolean,
+    Integer,
+    Number,
+    Object,
+    PrivateText,
+    Strings,
+    Text,
+    WireModel,
+    json_inside,
+)
 from pipeline.engine import SamplingParameters
 from pipeline.errors import ClientError, InvalidField, Shown
 from pipeline.submission import PromptSubmission
@@ -59,7 +69,10 @@ Id = Annotated[Text, AfterValidator(_opaque_id), Field(description=_ID_RULE)]
 Template = Annotated[PrivateText, Field(description=_TEMPLATE_RULE)]
 Temperature = Annotated[Number, Field(ge=0, le=2, description="a number from 0 to 2")]
 TopP = Annotated[Number, Field(gt=0, le=1, description="a number above 0 and up to 1")]
-TopK = Annotated[Integer, Field(ge=-1, le=_MAX_TOKENS, description=f"an integer from 0 (all) to {_MAX_TOKENS}, or -1 (all)")]
+TopK = Annotated[
+    Integer,
+    Field(ge=-1, le=_MAX_TOKENS, description=f"an integer from 0 (all) to {_MAX_TOKENS}, or -1 (all)"),
+]
 MaxTokens = Annotated[Integer, Field(ge=1, le=_MAX_TOKENS, description=f"an integer from 1 to {_MAX_TOKENS}")]
 Seed = Annotated[Integer, Field(ge=-(2**63), lt=2**63, description="an integer of 64 bits")]
 Penalty = Annotated[Number, Field(ge=-2, le=2, description="a number from -2 to 2")]
@@ -191,14 +204,22 @@ def _template(text: TextToText | None, engine: EngineParameters) -> str | None:
 
 def _sampling(text: TextToText, vllm: Vllm) -> SamplingParameters:
     """Sampling: the engine's own parameters go before the neutral ones, those before the defaults (DESIGN §5)."""
-    structured = vllm.structured_outputs.json_ if vllm.structured_outputs else None
-    neutral = text.model_dump(exclude_none=True, exclude={"template"})
-    own = vllm.model_dump(exclude_none=True, exclude={"structured_outputs", "guided_json"})
-    schema = {"json_schema": structured or vllm.guided_json} if structured or vllm.guided_json else {}
-    chosen: dict[str, Any] = {**neutral, **own, **schema}
+    chosen = {**_given(text), **_given(vllm)}
+    chosen.pop("template", None)
+    guided = chosen.pop("guided_json", None)
+    structured: StructuredOutputs | None = chosen.pop("structured_outputs", None)
+    schema = structured.json_ if structured else None
+    schema = guided if schema is None else schema
+    if schema is not None:
+        chosen["json_schema"] = schema
     if chosen.get("top_k") == -1:
         chosen["top_k"] = 0
     return SamplingParameters(**chosen)
+
+
+def _given(model: WireModel) -> dict[str, Any]:
+    """The fields a client set; what is inside them is left as it is."""
+    return {name: getattr(model, name) for name in model.model_fields_set}
 
 
 def _echo(body: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
