@@ -31,9 +31,7 @@ class TextStream:
     it blanks a whole run of bytes once one of them is wrong, and characters readers have already seen are not taken back.
     """
 
-    def __init__(
-        self, tokenizer: Tokenizer, stop: Sequence[str] = (), skip_special_tokens: bool = True
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), skip_special_tokens: bool = True) -> None:
         self._detokenizer = _Detokenizer(tokenizer, skip_special_tokens)
         self._matcher = _StopMatcher(stop)
         self._finished = False

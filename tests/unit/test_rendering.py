@@ -46,15 +46,11 @@ print(json.dumps({
     return json.loads(output.splitlines()[-1])
 
 
-def test_texts_have_the_ids_of_transformers(
-    renderer: PromptRenderer, reference: dict[str, list[list[int]]]
-) -> None:
+def test_texts_have_the_ids_of_transformers(renderer: PromptRenderer, reference: dict[str, list[list[int]]]) -> None:
     assert [list(renderer.render_text(text)) for text in TEXTS] == reference["texts"]
 
 
-def test_chats_have_the_ids_of_transformers(
-    renderer: PromptRenderer, reference: dict[str, list[list[int]]]
-) -> None:
+def test_chats_have_the_ids_of_transformers(renderer: PromptRenderer, reference: dict[str, list[list[int]]]) -> None:
     chats = [[{"role": "user", "content": text}] for text in TEXTS]
     chats.append(
         [

@@ -62,7 +62,12 @@ async def test_max_tokens_ends_the_answer() -> None:
     assert (len(ids_of(deltas)), deltas[-1].finish_reason) == (7, FinishReason.LENGTH)
 
 
-@given(data=st.data(), max_tokens=st.integers(1, 90), per_delta=st.integers(1, 5), stop=st.sampled_from(["", " ", "🦜 n", "語"]))
+@given(
+    data=st.data(),
+    max_tokens=st.integers(1, 90),
+    per_delta=st.integers(1, 5),
+    stop=st.sampled_from(["", " ", "🦜 n", "語"]),
+)
 @settings(deadline=None)
 async def test_a_resumed_answer_is_the_undisturbed_one(
     data: st.DataObject, max_tokens: int, per_delta: int, stop: str
