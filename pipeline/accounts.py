@@ -165,7 +165,11 @@ def is_slug(slug: str) -> bool:
 def check_slug(slug: str) -> None:
     """Raises InvalidField unless ``slug`` can name a new account."""
     if not is_slug(slug):
-        raise InvalidField("slug", Shown(f"'{slug}'") if slug.isprintable() and len(slug) <= 64 else _length(slug), _SLUG_RULE)
+        raise InvalidField(
+            "slug",
+            Shown(f"'{slug}'") if slug.isprintable() and len(slug) <= 64 else _length(slug),
+            _SLUG_RULE,
+        )
 
 
 def check_new_password(password: str) -> None:

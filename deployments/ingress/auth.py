@@ -112,7 +112,9 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class GuardedRoute(Route):
     """A route that says who may use it. The caller is ``principal(request)`` in the endpoint."""
 
-    def __init__(self, method: str, path: str, endpoint: Endpoint, *, access: Permission | Access, gate: Gate) -> None:
+    def __init__(
+        self, method: str, path: str, endpoint: Endpoint, *, access: Permission | Access, gate: Gate
+    ) -> None:
         self.access = access
 
         async def guarded(request: Request) -> Response:

@@ -7,7 +7,9 @@ never look at the body.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable
+from itertools import islice
 from typing import Any, TypeAlias
 
 import orjson
@@ -19,6 +21,12 @@ from pipeline.errors import ClientError, TooLarge, UnsupportedMediaType
 MAX_DEPTH = 64
 #: Characters of a key that an error message shows.
 _SHOWN_KEY = 64
+#: Values looked at to name the field that holds a wrong character.
+_SEARCHED = 5_000
+
+#: JSON can spell NUL only as this escape, behind an even number of backslashes.
+_ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 #: A field's place as a linked list from the inside out: writing it out is left to the one that is wrong.
 _Path: TypeAlias = "tuple[_Path, str | int] | None"
@@ -84,11 +92,9 @@ def parse(text: bytes | str) -> Any:
         raise InvalidJson(_lone_surrogate(raw) or str(error)) from None
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and depth_exceeds(value, MAX_DEPTH):
         raise InvalidJson(f"nested deeper than {MAX_DEPTH} levels")
-    # JSON can spell NUL only as this escape (or with \u in front of a backslash, which the walk tells apart).
-    if b"\\u0000" in raw:
-        for path, string in _strings(value):
-            if "\0" in string:
-                raise InvalidJson(f"{_dotted(path)}: NUL characters are not allowed")
+    if _ESCAPED_NUL.search(raw):
+        path = _path_of(value, lambda string: "\0" in string)
+        raise InvalidJson(f"{path or 'a string'}: NUL characters are not allowed")
     return value
 
 
@@ -138,25 +144,28 @@ def _lone_surrogate(raw: bytes) -> str | None:
         return None
     if depth_exceeds(value, MAX_DEPTH):
         return None
-    for path, string in _strings(value):
-        if any("\ud800" <= character <= "\udfff" for character in string):
-            return f"{_dotted(path)}: lone surrogates are not allowed"
-    return None
+    path = _path_of(value, lambda string: _SURROGATE.search(string) is not None)
+    return path and f"{path}: lone surrogates are not allowed"
 
 
-def _strings(value: Json) -> Iterator[tuple[_Path, str]]:
-    """Every string and key below ``value``, each with the path of its field. The depth is bounded already."""
+def _path_of(value: Json, is_wrong: Callable[[str], bool]) -> str | None:
+    """The dotted path of a string or key that is wrong. None if none shows up early: a hostile body is not searched to
+    its end for the sake of a better message."""
     pending: list[tuple[_Path, Any]] = [(None, value)]
-    while pending:
+    for _ in range(_SEARCHED):
+        if not pending:
+            break
         path, item = pending.pop()
-        if isinstance(item, str):
-            yield path, item
-        elif isinstance(item, dict):
-            for key, child in item.items():
-                yield (path, key), key
+        if isinstance(item, str) and is_wrong(item):
+            return _dotted(path)
+        if isinstance(item, dict):
+            for key, child in islice(item.items(), _SEARCHED):
+                if is_wrong(key):
+                    return _dotted((path, key))
                 pending.append(((path, key), child))
         elif isinstance(item, list):
-            pending.extend(((path, index), child) for index, child in enumerate(item))
+            pending.extend(((path, index), child) for index, child in enumerate(item[:_SEARCHED]))
+    return None
 
 
 def _dotted(path: _Path) -> str:

@@ -100,7 +100,11 @@ class WireModel(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra="ignore", frozen=True, alias_generator=to_camel, populate_by_name=False, hide_input_in_errors=True
+        extra="ignore",
+        frozen=True,
+        alias_generator=to_camel,
+        populate_by_name=False,
+        hide_input_in_errors=True,
     )
 
     @model_validator(mode="before")
@@ -225,5 +229,3 @@ def _model_of(field: FieldInfo) -> type[BaseModel] | None:
         if isinstance(option, type) and issubclass(option, BaseModel):
             return option
     return None
-
-

@@ -13,7 +13,17 @@ import orjson
 from pydantic import AfterValidator, ConfigDict, Field
 
 from deployments.ingress.body import depth_exceeds, kind_of
-from deployments.ingress.fields import Boolean, Integer, Number, Object, PrivateText, Strings, Text, WireModel, json_inside
+from deployments.ingress.fields import (
+    Boolean,
+    Integer,
+    Number,
+    Object,
+    PrivateText,
+    Strings,
+    Text,
+    WireModel,
+    json_inside,
+)
 from pipeline.engine import SamplingParameters
 from pipeline.errors import ClientError, InvalidField, Shown
 from pipeline.submission import PromptSubmission
@@ -59,7 +69,10 @@ Id = Annotated[Text, AfterValidator(_opaque_id), Field(description=_ID_RULE)]
 Template = Annotated[PrivateText, Field(description=_TEMPLATE_RULE)]
 Temperature = Annotated[Number, Field(ge=0, le=2, description="a number from 0 to 2")]
 TopP = Annotated[Number, Field(gt=0, le=1, description="a number above 0 and up to 1")]
-TopK = Annotated[Integer, Field(ge=-1, le=_MAX_TOKENS, description=f"an integer from 0 (all) to {_MAX_TOKENS}, or -1 (all)")]
+TopK = Annotated[
+    Integer,
+    Field(ge=-1, le=_MAX_TOKENS, description=f"an integer from 0 (all) to {_MAX_TOKENS}, or -1 (all)"),
+]
 MaxTokens = Annotated[Integer, Field(ge=1, le=_MAX_TOKENS, description=f"an integer from 1 to {_MAX_TOKENS}")]
 Seed = Annotated[Integer, Field(ge=-(2**63), lt=2**63, description="an integer of 64 bits")]
 Penalty = Annotated[Number, Field(ge=-2, le=2, description="a number from -2 to 2")]
@@ -105,7 +118,9 @@ class Vllm(WireModel):
     seed: Seed | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    structured_outputs: StructuredOutputs | None = Field(default=None, description="an object with the key json")
+    structured_outputs: StructuredOutputs | None = Field(
+        default=None, description="an object with the key json"
+    )
     guided_json: Schema | None = None
 
 
@@ -122,7 +137,9 @@ class EngineParameters(WireModel):
 
 
 class PromptRequest(WireModel):
-    prompt: Annotated[PrivateText, AfterValidator(_not_blank), Field(description="a string that is not blank")]
+    prompt: Annotated[
+        PrivateText, AfterValidator(_not_blank), Field(description="a string that is not blank")
+    ]
     id: Id | None = None
     sync: Boolean = Field(default=False, description="true or false")
     thread_id: Id | None = None

@@ -44,7 +44,9 @@ class Credentials(WireModel):
                 raise Missing(name)
         for value, field in ((self.app_host, "appHost"), (self.device, "device")):
             if len(value) > _MAX_HOST:
-                raise InvalidField(field, Shown(f"{len(value)} characters"), f"at most {_MAX_HOST} characters")
+                raise InvalidField(
+                    field, Shown(f"{len(value)} characters"), f"at most {_MAX_HOST} characters"
+                )
 
 
 class UserSvc:
