@@ -84,7 +84,7 @@ def announce(url: str, folders: Folders, seconds: float, host: str) -> None:
     own = os.environ["PROMPT_SVC_ADMIN_PASSWORD"] != DEFAULT_PASSWORD
     reachable = "" if is_loopback(host, os.environ) else ", reachable from the network"
     json_type = "-H 'Content-Type: application/json'"
-    login = f"""{{"slug": "1backend", "password": "{"..." if own else DEFAULT_PASSWORD}"}}"""
+    login = f"""{{"appHost": "unnamed", "slug": "1backend", "password": "{"..." if own else DEFAULT_PASSWORD}"}}"""
     say(f"""
 Prompt Svc runs at {url} (up after {seconds:.1f} s{reachable})
   log in  slug 1backend, password {"the one in PROMPT_SVC_ADMIN_PASSWORD" if own else DEFAULT_PASSWORD}

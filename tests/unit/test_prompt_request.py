@@ -65,9 +65,7 @@ def test_numbers_and_booleans_become_text_in_string_fields(sent: object, text: s
     assert (submission.prompt, submission.id, submission.thread_id) == (text, text, text)
 
 
-@pytest.mark.parametrize(
-    ("sent", "read"), [("true", True), ("false", False), ("True", True), (1, True), (0, False)]
-)
+@pytest.mark.parametrize(("sent", "read"), [("true", True), ("false", False), ("True", True), (1, True), (0, False)])
 def test_words_become_booleans(sent: object, read: bool):
     assert submit(sync=sent).sync is read
 
@@ -87,9 +85,7 @@ def test_json_text_becomes_objects_and_lists():
         parameters='{"textToText": "{\\"topP\\": \\"0.25\\"}"}',
         engineParameters={"vllm": {"stop": '["a", "b"]', "guided_json": '{"type": "object"}'}},
     )
-    assert submission.sampling == SamplingParameters(
-        top_p=0.25, stop=("a", "b"), json_schema={"type": "object"}
-    )
+    assert submission.sampling == SamplingParameters(top_p=0.25, stop=("a", "b"), json_schema={"type": "object"})
     assert submission.parameters == {"textToText": '{"topP": "0.25"}'}
 
 
@@ -317,13 +313,10 @@ def test_images_are_not_among_the_capabilities(body: dict, path: str):
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(CANARY * 10),
-    lambda children: st.lists(children, max_size=3)
-    | st.dictionaries(st.text(max_size=5), children, max_size=3),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=5), children, max_size=3),
     max_leaves=6,
 )
-names = st.sampled_from(
-    ["id", "sync", "threadId", "modelId", "maxRetries", "parameters", "engineParameters"]
-)
+names = st.sampled_from(["id", "sync", "threadId", "modelId", "maxRetries", "parameters", "engineParameters"])
 insides = st.dictionaries(st.sampled_from(["template", "stop", "seed", "topP", "top_p"]), values)
 objects = st.dictionaries(st.sampled_from(["textToText", "llamaCpp", "vllm"]), insides)
 
