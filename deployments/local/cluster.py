@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
@@ -155,11 +154,9 @@ def _reason(message: str) -> str:
 
 def stop(client: ServeControllerClient | None, folder: Path, grace_s: float = 10) -> None:
     """Stop Serve, then Ray, then whatever of this Ray still lives. Nothing else is touched."""
-    # Ray would print that the controller, which is told to end itself, has ended.
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        if client is not None:
-            # What the replicas still run when the grace is over goes on after the next start: no warning needed.
-            logging.getLogger("ray.serve").setLevel(logging.ERROR)
-            client.shutdown(timeout_s=grace_s)
-        ray.shutdown()
+    if client is not None:
+        # What the replicas still run when the grace is over goes on after the next start: no warning needed.
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
+        client.shutdown(timeout_s=grace_s)
+    ray.shutdown()
     stop_all(using_folder(folder, ray_programs()), grace_s=2)

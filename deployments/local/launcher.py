@@ -98,7 +98,7 @@ ready {url}""")
 
 
 def say(line: str) -> None:
-    print(line, flush=True)
+    print(line, file=sys.__stdout__, flush=True)
 
 
 class LocalService:
@@ -142,6 +142,9 @@ class LocalService:
         if self._stop_requested():
             return
         say("starting Ray")
+        # Ray prints the tracebacks of failed tasks there, Serve's own among them; its logs have them as well. What
+        # matters of it is said by us, in one line.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 until the process ends
         self._ray_started = True
         address = cluster.start_ray(self.folders.ray)
         self._listen_for_signals()  # ray.init has put its own handler there
