@@ -285,6 +285,21 @@ def test_an_unknown_engine_key_is_told_what_there_is():
     )
 
 
+@pytest.mark.parametrize("schema", [{}, {"enum": [None], "default": None}, {"properties": {"TITLE": {}}}])
+def test_a_schema_reaches_the_engine_unchanged(schema: dict):
+    assert vllm(structured_outputs={"json": schema}).json_schema == schema
+    assert vllm(guided_json=schema).json_schema == schema
+    assert submit(parameters={"textToText": {"jsonSchema": schema}}).sampling.json_schema == schema
+
+
+def test_the_engines_schema_goes_first():
+    both = submit(
+        parameters={"textToText": {"jsonSchema": {"a": 1}}},
+        engineParameters={"vllm": {"structured_outputs": {"json": {"b": 1}}, "guided_json": {"c": 1}}},
+    )
+    assert both.sampling.json_schema == {"b": 1}
+
+
 def test_a_schema_too_deep_is_refused():
     schema: dict[str, Any] = {}
     for _ in range(33):
@@ -325,9 +340,12 @@ objects = st.dictionaries(st.sampled_from(["textToText", "llamaCpp", "vllm"]), i
 def test_any_body_gives_a_submission_or_a_client_error_without_prompt_text(body: dict, prompt: object):
     try:
         parse_prompt_request({**body, "prompt": prompt})
-    except ClientError as refused:
-        assert refused.status == 400
-        assert CANARY * 10 not in refused.message
+    except ClientError as error:
+        refused = error
+    else:
+        return
+    assert refused.status == 400
+    assert CANARY * 10 not in refused.message
 
 
 @given(st.text(min_size=1).filter(str.strip))
