@@ -28,6 +28,7 @@ class Service:
         *,
         config: Path | None = None,
         environ: Mapping[str, str] | None = None,
+        port: int = 0,
         root: Path = ROOT,
     ) -> None:
         """
@@ -35,7 +36,7 @@ class Service:
             root: the source tree that runs; another one than ours is a build that a test has broken on purpose.
         """
         self.data_dir = data_dir
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.output_file = data_dir / "launcher.out"
         self._config = config
@@ -43,7 +44,7 @@ class Service:
         self._environ = dict(environ or {})
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, timeout_s: float = 180) -> None:
+    def start(self, timeout_s: float = 300) -> None:
         """Start it and wait until it says that it is ready.
 
         Raises:
@@ -101,6 +102,17 @@ class Service:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
         return self._process.wait(timeout_s)
+
+    def wait(self, timeout_s: float) -> int:
+        """Wait until it ends by itself; returns the exit status."""
+        assert self._process is not None
+        return self._process.wait(timeout_s)
+
+    def kill_launcher(self) -> None:
+        """kill -9 of the launcher alone. The kernel ends what it started itself; workers may live on for a while."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
 
     def kill_everything(self) -> None:
         """kill -9 of the launcher, the store and every other process of it, and wait until they are gone."""
