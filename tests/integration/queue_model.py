@@ -25,6 +25,8 @@ class ModelPrompt:
     failures: int = 0
     crashes: int = 0
     holder: str = ""
+    #: Node of the holder.
+    node: str = ""
     #: Texts of the log's entries, None for an end entry.
     log: list[str | None] = field(default_factory=list)
 
@@ -149,7 +151,7 @@ class QueueModel:
             else:
                 self._requeue_uncharged(prompt)
                 handed_back += 1
-        dropped = list(self.expired_replicas) if len(expired) < most else []
+        dropped = list(self.expired_replicas)
         for replica in dropped:
             self.unregister(replica)
         promoted = self.elapsed_retries[:most]
@@ -173,6 +175,7 @@ class QueueModel:
         if prompt is None or prompt.holder not in ("", replica):
             return False
         prompt.holder = replica
+        prompt.node = self.replicas[replica].node if replica in self.replicas else ""
         self._unexpire(self.expired_leases, ref)
         return True
 
@@ -267,7 +270,7 @@ class QueueModel:
     def _leave_lease(self, prompt: ModelPrompt) -> None:
         self.leases.discard(prompt.ref)
         self._unexpire(self.expired_leases, prompt.ref)
-        prompt.holder = ""
+        prompt.holder = prompt.node = ""
 
     def _forget_due(self, ref: str) -> None:
         self.due.discard(ref)
@@ -295,8 +298,7 @@ class QueueModel:
         self._enqueue(prompt)
 
     def _crash(self, prompt: ModelPrompt, alive: Iterable[str]) -> None:
-        replica = self.replicas.get(prompt.holder)
-        if replica is not None and replica.node in alive:
+        if prompt.node in alive:
             prompt.crashes += 1
             if prompt.crashes > SUSPECT_AFTER:
                 self._close(prompt, "abandon")

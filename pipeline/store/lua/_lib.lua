@@ -17,10 +17,11 @@ end
 -- Fields of a prompt that most transitions need.
 local function load_prompt(ref)
   local v = redis.call('HMGET', K.prompt(ref), 'status', 'fence', 'user', 'thread', 'model', 'priority', 'seq', 'place',
-    'holder', 'crashes', 'id')
+    'holder', 'crashes', 'id', 'node')
   if not v[1] then return nil end
   return { ref = ref, status = v[1], fence = tonumber(v[2]), user = v[3], thread = v[3] .. '/' .. v[4], model = v[5],
-    priority = v[6], seq = v[7], place = v[8], holder = v[9] or '', crashes = tonumber(v[10] or '0'), id = v[11] }
+    priority = v[6], seq = v[7], place = v[8], holder = v[9] or '', crashes = tonumber(v[10] or '0'), id = v[11],
+    node = v[12] or '' }
 end
 
 -- The prompt, if `fence` still owns it; every write of an attempt passes through here. A write of an attempt that another one
@@ -100,7 +101,7 @@ end
 
 local function leave_lease(p)
   redis.call('ZREM', K.leases(p.model), p.ref)
-  redis.call('HDEL', K.prompt(p.ref), 'holder')
+  redis.call('HDEL', K.prompt(p.ref), 'holder', 'node')
 end
 
 -- The end of a prompt, whichever it is: nothing of it stays in a queue, its log gets its last entry.

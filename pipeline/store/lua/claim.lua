@@ -5,7 +5,10 @@ local p = owned(ref, fence)
 if not p or (p.holder ~= '' and p.holder ~= replica) then return {} end
 local key = K.prompt(ref)
 local logged_under = redis.call('HGET', key, 'fingerprint') or ''
-redis.call('HSET', key, 'holder', replica, 'fingerprint', fingerprint)
+-- The node is kept here, not looked up when it is needed: a dead replica is forgotten with the first prompt it is missed from,
+-- and the others must be charged too.
+redis.call('HSET', key, 'holder', replica, 'node', redis.call('HGET', K.nodes(p.model), replica) or '',
+  'fingerprint', fingerprint)
 redis.call('ZADD', K.leases(p.model), int(now_us() + lease_us), ref)
 return { redis.call('HMGET', key, 'tokens', 'sampling', 'failures', 'max_retries', 'thread', 'user', 'id', 'entries'),
   redis.call('XRANGE', K.log(ref), '-', '+'), logged_under }

@@ -8,9 +8,8 @@ if p.holder == '' then
   redis.call('HINCRBY', K.prompt(p.ref), 'runs', -1)
   requeue(p, now_us())
 else
-  local node, holder = redis.call('HGET', K.nodes(p.model), p.holder) or '', p.holder
-  crashed(p, now_us(), contains(ARGV, 4, node))
-  forget_replica(p.model, holder)
+  crashed(p, now_us(), contains(ARGV, 4, p.node))
+  forget_replica(p.model, p.holder)
   count_permits(p.model)
 end
 wake(p.model)

@@ -18,19 +18,15 @@ for _, ref in ipairs(expired) do
     requeue(p, now)
     handed_back = handed_back + 1
   else
-    local node = redis.call('HGET', K.nodes(model), p.holder) or ''
     redis.call('PUBLISH', K.doorbell(p.holder), ref)
-    crashed(p, now, contains(ARGV, 4, node))
+    crashed(p, now, contains(ARGV, 4, p.node))
     lost = lost + 1
   end
 end
 
--- Not while leases are left over: they still have to be told apart by the node of their replica.
-if #expired < most then
-  for _, replica in ipairs(redis.call('ZRANGEBYSCORE', K.replicas(model), '-inf', int(now))) do
-    forget_replica(model, replica)
-    dropped = dropped + 1
-  end
+for _, replica in ipairs(redis.call('ZRANGEBYSCORE', K.replicas(model), '-inf', int(now))) do
+  forget_replica(model, replica)
+  dropped = dropped + 1
 end
 if dropped > 0 then count_permits(model) end
 
