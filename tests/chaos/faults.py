@@ -81,6 +81,8 @@ class Nemesis:
             await _until(lambda: any(holder for holder in self._view.running().values()), "a running prompt")
             victim, replica = self._rng.choice(self._find(kind)), ""
         also = self._find(FaultKind.ROUTER) if kind is FaultKind.LLM_AND_ROUTERS else []
+        # Before the kill: others take over what it held within milliseconds.
+        base = await self._hit(replica) if replica else {}
         self.struck_at = at = time.monotonic()
         for process in (victim, *also):
             os.kill(process.pid, signal.SIGSTOP if kind is FaultKind.FREEZE else signal.SIGKILL)
@@ -90,12 +92,13 @@ class Nemesis:
         else:
             left = await asyncio.to_thread(wait_gone, [victim, *also], 10)
             assert not left, f"kill -9 did not end {left}"
-        base = await self._hit(replica)
+        if not replica:
+            base = await self._hit("")
         fault = Fault(kind=kind.value, victim=str(victim.pid), at=at, hit=tuple(base), lethal=kind in ON_LLM)
         self._history.faults.append(fault)
         if kind is FaultKind.FREEZE:
             await self._thaw_when_superseded(victim, base)
-        await self._watch_recovery(base, at)
+        await self._watch_recovery(base, at, superseded=kind in ON_LLM)
         return fault
 
     async def whole(self, expected: dict[FaultKind, int]) -> None:
@@ -167,8 +170,12 @@ class Nemesis:
         finally:
             os.kill(victim.pid, signal.SIGCONT)
 
-    async def _watch_recovery(self, base: dict[str, tuple[int, int]], since: float) -> None:
-        """Note when each prompt that was hit gets its next log entry."""
+    async def _watch_recovery(self, base: dict[str, tuple[int, int]], since: float, *, superseded: bool) -> None:
+        """Note when each prompt that was hit gets its next log entry.
+
+        Args:
+            superseded: only one of a later attempt counts.
+        """
         left = dict(base)
         deadline = time.monotonic() + self._patience_s
         while left and time.monotonic() < deadline:
@@ -177,8 +184,13 @@ class Nemesis:
             except (redis.ConnectionError, redis.BusyLoadingError, redis.TimeoutError):
                 now = {}
             seconds = time.monotonic() - since
-            for ref, (status, _, entries) in now.items():
-                if entries > left[ref][1]:
+            for ref, (status, fence, entries) in now.items():
+                if superseded and fence == left[ref][0]:
+                    # Still the old attempt's, or ended by it just before the fault.
+                    left[ref] = fence, entries
+                    if status in TERMINAL:
+                        del left[ref]
+                elif entries > left[ref][1]:
                     del left[ref]
                     if status != "canceled":
                         self._history.recoveries.append(Recovery(what=ref, seconds=seconds))
