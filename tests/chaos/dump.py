@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 
@@ -69,7 +70,8 @@ class StoreView:
     """A reader of the store of one service."""
 
     def __init__(self, redis_url: str, namespace: str, model_id: str) -> None:
-        self._client = redis.Redis.from_url(redis_url, socket_timeout=5, socket_connect_timeout=1)
+        # Its stubs allow for replies that are text.
+        self._client: Any = redis.Redis.from_url(redis_url, socket_timeout=5, socket_connect_timeout=1)
         self._keys = Keys(namespace)
         self._model_id = model_id
 

@@ -8,8 +8,10 @@ import random
 import re
 import signal
 import time
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 import redis
 
@@ -17,6 +19,8 @@ from deployments.local.processes import ProcessId, wait_gone
 from tests.chaos.dump import TERMINAL, StoreView
 from tests.chaos.history import Fault, History, Recovery
 from tests.service import Service
+
+T = TypeVar("T")
 
 #: Between two looks, seconds.
 POLL_S = 0.02
@@ -198,7 +202,7 @@ class Nemesis:
         # One that was erased meanwhile does not come back; one that is stuck is the checker's to name.
 
 
-async def _until(condition, what: str, patience_s: float = PATIENCE_S):  # type: ignore[no-untyped-def]
+async def _until(condition: Callable[[], T | None], what: str, patience_s: float = PATIENCE_S) -> T:
     """``tests.waiting.wait_for`` for an event loop that has readers to serve meanwhile."""
     deadline = time.monotonic() + patience_s
     while not (value := condition()):

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.chaos.history import Kind, Outcome
 from tests.chaos.run import Result
 from tests.service import ROOT
 
+EVIDENCE = ROOT / "data" / "chaos"
 FOLDER = ROOT / "benchmarks" / "results"
 #: Rules whose violations mean that readers saw something else than the log.
 _STREAM = frozenset({Rule.STREAM, Rule.TEXT, Rule.DONE_ONCE})
@@ -73,6 +75,19 @@ def publish(rows: Sequence[dict[str, Any]], folder: Path = FOLDER) -> str:
     text = markdown(document)
     (folder / "chaos.md").write_text(text, encoding="utf-8")
     return text
+
+
+def keep_evidence(result: Result, folder: Path = EVIDENCE) -> Path:
+    """Write down a run whose check failed: what clients saw, what the store held."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{result.kind.name.lower()}-{result.seed}.json"
+    content = {
+        "violations": [str(violation) for violation in result.violations],
+        "history": asdict(result.history),
+        "dump": asdict(result.dump),
+    }
+    file.write_text(json.dumps(content, indent=1, ensure_ascii=False, default=str), encoding="utf-8")
+    return file
 
 
 def markdown(document: dict[str, Any]) -> str:

@@ -71,6 +71,7 @@ def _verify(results: list[Result], engine: str) -> None:
     print(report.markdown({"cores": os.cpu_count(), "cpu": "", "rows": [row]}))
     if FULL:
         report.publish([row])
+    kept = [str(report.keep_evidence(result)) for result in results if result.violations]
     found = [f"seed {result.seed}: {violation}" for result in results for violation in result.violations]
-    assert not found, f"{len(found)} violations:\n" + "\n".join(found[:40])
+    assert not found, f"{len(found)} violations, see {kept}:\n" + "\n".join(found[:40])
     assert row["hit"] > 0, f"seeds {row['seeds']}: the fault never struck anything that ran"

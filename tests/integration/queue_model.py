@@ -94,7 +94,7 @@ class QueueModel:
 
     def grant(self, most: int) -> list[tuple[str, int, bool]]:
         free = sum(replica.permits for replica in self.replicas.values()) - len(self.leases)
-        granted = []
+        granted: list[tuple[str, int, bool]] = []
         while len(granted) < min(most, free) and self.waiting:
             prompt = self._next()
             prompt.status = advance(prompt.status, "grant")

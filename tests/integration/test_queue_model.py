@@ -58,7 +58,8 @@ class QueueMachine(RuleBasedStateMachine):
         super().__init__()
         self.model = QueueModel()
         self.keys = Keys("hyp")
-        self.reader = redis.Redis.from_url(self.url)
+        # Its stubs allow for replies that are text.
+        self.reader: Any = redis.Redis.from_url(self.url)
         self.reader.flushdb()
         self.loop = asyncio.new_event_loop()
         self.client = Redis.from_url(self.url)
@@ -410,7 +411,7 @@ class QueueMachine(RuleBasedStateMachine):
         return await self.attempts.finish(ref, fence, message_id=f"msg-{ref}", text="text", meta_json="{}", end=end)
 
     def _pick(self, pick: int, *, open_only: bool = False) -> ModelPrompt:
-        prompts: list[Any] = sorted(self.model.prompts.values(), key=lambda p: p.seq)
+        prompts = sorted(self.model.prompts.values(), key=lambda p: p.seq)
         if open_only:
             prompts = [p for p in prompts if not p.status.is_terminal] or prompts
         return prompts[pick % len(prompts)]
