@@ -81,7 +81,8 @@ class Chaos:
 
     async def _run(self, kind: FaultKind, seed: int, load: Load, expected: Expectations) -> Result:
         began = time.monotonic()
-        rng = random.Random(seed)
+        # The fault's name too: ids come from here, and two runs on one service must not share them.
+        rng = random.Random(f"{kind.name} {seed}")
         history = History(seed=seed)
         users = [User(self._service.url, user_id, token) for user_id, token in self._users]
         maker = Maker(rng, scripted=load.scripted, answer_tokens=load.answer_tokens)
