@@ -15,7 +15,7 @@ import httpx
 from tests.chaos.history import Asked, Connection, Event, History, Kind, Outcome, Pending
 
 #: Longest a call may take before its client gives it up, seconds; a sync one may wait for its answer.
-CALL_S, SYNC_S = 8.0, 60.0
+CALL_S, SYNC_S = 8.0, 150.0
 #: A stream is silent for at most this long: the service sends a comment every 15 s.
 SILENCE_S = 20.0
 #: Pause before trying again, seconds.

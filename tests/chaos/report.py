@@ -1,8 +1,10 @@
-"""The published table: one row per fault, kept as JSON so that a run of some faults replaces only their rows."""
+"""The published table: one row per fault, kept as JSON with every single time, so that further runs of the same commit with
+other seeds add to a row; those of another commit replace it."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -29,8 +31,6 @@ _HEAD = (
 def row(results: Sequence[Result], engine: str) -> dict[str, Any]:
     """The figures of all runs of one fault."""
     violations = [violation for result in results for violation in result.violations]
-    recoveries = sorted(r.seconds for result in results for r in result.history.recoveries)
-    tokens = sorted(r.seconds for result in results for r in result.history.next_tokens)
     rejected = sum(result.stale_rejected for result in results)
     unknown = sum(
         operation.outcome is Outcome.INFO and operation.kind in (Kind.SUBMIT, Kind.SUBMIT_SYNC)
@@ -56,8 +56,8 @@ def row(results: Sequence[Result], engine: str) -> dict[str, Any]:
         "stream_mismatches": count(*_STREAM),
         "other_violations": len(other),
         "hit": sum(len(fault.hit) for result in results for fault in result.history.faults),
-        "recovery_s": {"p50": _at(recoveries, 0.5), "p99": _at(recoveries, 0.99), "max": _at(recoveries, 1)},
-        "next_token_s": {"p50": _at(tokens, 0.5), "max": _at(tokens, 1)},
+        "recovery_s": [round(r.seconds, 3) for result in results for r in result.history.recoveries],
+        "next_token_s": [round(r.seconds, 3) for result in results for r in result.history.next_tokens],
         "seeds": [result.seed for result in results],
         "run_s": [round(result.seconds, 1) for result in results],
         "commit": _commit(),
@@ -65,16 +65,25 @@ def row(results: Sequence[Result], engine: str) -> dict[str, Any]:
 
 
 def publish(rows: Sequence[dict[str, Any]], folder: Path = FOLDER) -> str:
-    """Put the rows in place of older ones of the same faults; returns the table."""
+    """Put the rows among those of other faults; returns the table."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "chaos.json"
     known = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
-    merged = {(r["fault"], r["engine"]): r for r in [*known, *rows]}
+    merged: dict[tuple[str, str], dict[str, Any]] = {}
+    for one in [*known, *rows]:
+        key = one["fault"], one["engine"]
+        merged[key] = _together(merged[key], one) if key in merged else one
     document = {"cpu": _cpu(), "cores": os.cpu_count(), "rows": list(merged.values())}
     file.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     text = markdown(document)
     (folder / "chaos.md").write_text(text, encoding="utf-8")
     return text
+
+
+def _together(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    if old["commit"] != new["commit"] or set(old["seeds"]) & set(new["seeds"]):
+        return new
+    return {key: value if isinstance(value, str) else old[key] + value for key, value in new.items()}
 
 
 def keep_evidence(result: Result, folder: Path = EVIDENCE) -> Path:
@@ -116,8 +125,7 @@ def markdown(document: dict[str, Any]) -> str:
 
 
 def _cells(r: dict[str, Any]) -> list[str]:
-    recovery, token = r["recovery_s"], r["next_token_s"]
-    seeds = r["seeds"]
+    recovery, token, seeds = sorted(r["recovery_s"]), sorted(r["next_token_s"]), sorted(r["seeds"])
     return [
         r["fault"],
         r["engine"],
@@ -126,21 +134,16 @@ def _cells(r: dict[str, Any]) -> list[str]:
         str(r["stream_mismatches"]),
         str(r["other_violations"]),
         str(r["hit"]),
-        f"{_s(recovery['p50'])}/{_s(recovery['p99'])}/{_s(recovery['max'])}",
-        f"{_s(token['p50'])}/{_s(token['max'])}",
+        f"{_at(recovery, 0.5)}/{_at(recovery, 0.99)}/{_at(recovery, 1)}",
+        f"{_at(token, 0.5)}/{_at(token, 1)}",
         f"{seeds[0]}–{seeds[-1]}" if len(seeds) > 1 else str(seeds[0]),
         r["commit"],
     ]
 
 
-def _s(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
-
-
-def _at(ordered: Sequence[float], share: float) -> float | None:
-    if not ordered:
-        return None
-    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 3)
+def _at(ordered: Sequence[float], share: float) -> str:
+    """A quantile, by the nearest rank."""
+    return f"{ordered[max(0, math.ceil(share * len(ordered)) - 1)]:.2f}" if ordered else "–"
 
 
 def _commit() -> str:

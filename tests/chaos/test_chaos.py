@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from tests.chaos import report
 from tests.chaos.config import VLLM_MODEL, vllm_config
 from tests.chaos.faults import FaultKind
-from tests.chaos.run import Chaos, Load, Result
+from tests.chaos.run import EXPECTED, Chaos, Load, Result
 from tests.service import running_service
 
 FULL = os.environ.get("CHAOS") == "full"
@@ -30,8 +31,11 @@ ON_SCRIPTED = (
     FaultKind.PROXY,
     FaultKind.STORE,
     FaultKind.FREEZE,
+    *((FaultKind.LLM_AND_ROUTERS,) if FULL else ()),
 )
 ON_VLLM = (FaultKind.LLM_REPLICA, FaultKind.ENGINE_CORE)
+#: Longest time until a new replica has the real model loaded, seconds.
+RELOAD_S = 120.0
 _CHOSEN = [name for name in os.environ.get("CHAOS_FAULTS", "").split(",") if name]
 
 
@@ -62,8 +66,10 @@ def on_vllm(
 @pytest.mark.timeout(180 * RUNS + 180)
 def test_invariants_hold_on_the_real_model(on_vllm: tuple[Chaos, FaultKind]) -> None:
     chaos, kind = on_vllm
-    load = Load(threads=3, prompts=2, scripted=False, cancel_share=0.1)
-    _verify([chaos.run(kind, SEED + number, load) for number in range(RUNS)], "vLLM SmolLM2")
+    load = Load(threads=3, prompts=2, scripted=False, cancel_share=0.1, drain_s=RELOAD_S)
+    # The only replica dies: what it held moves on when another one has loaded the model.
+    expected = replace(EXPECTED[kind], recovery_s=RELOAD_S)
+    _verify([chaos.run(kind, SEED + number, load, expected) for number in range(RUNS)], "vLLM SmolLM2")
 
 
 def _verify(results: list[Result], engine: str) -> None:

@@ -19,7 +19,7 @@ from tests.chaos.history import Asked, History, Outcome, Recovery
 #: Submissions are spread over so many seconds.
 SPREAD_S = 3.0
 #: A submission is tried for so long, seconds.
-GIVE_UP_S = 45.0
+GIVE_UP_S = 150.0
 #: Retries a prompt may have: more than the wobbly ones need with a replica killed in between.
 MAX_RETRIES = 6
 _STOPS = ([" the"], ["café"], ["🚀"], ["nothing like this"])
