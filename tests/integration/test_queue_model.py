@@ -24,11 +24,11 @@ from redis.asyncio import Redis
 from pipeline.delta import Delta, DeltaKind, FinishReason
 from pipeline.errors import NotFound, StaleLease
 from pipeline.prompt import NewPrompt
-from pipeline.states import TERMINAL, Status
 from pipeline.store.attempts import AttemptStore
 from pipeline.store.keys import Keys
 from pipeline.store.prompts import PromptStore
 from pipeline.store.queue import ModelQueue
+from tests.integration.queue_checks import StoreChecks
 from tests.integration.queue_model import ModelPrompt, QueueModel
 
 T = TypeVar("T")
@@ -66,12 +66,13 @@ class QueueMachine(RuleBasedStateMachine):
         self.prompts = PromptStore(self.client, self.keys)
         self.queue = ModelQueue(self.client, self.keys, MODEL)
         self.attempts = AttemptStore(self.client, self.keys)
+        self.checks = StoreChecks(self.reader, self.keys, self.model, model_id=MODEL, users=USERS)
         self.erased: set[str] = set()
         self.past = 0
 
     def teardown(self) -> None:
         for prompt in self.model.prompts.values():
-            self._check_log(prompt)
+            self.checks.log(prompt)
         self.loop.run_until_complete(self.client.aclose())
         self.loop.close()
         self.reader.close()
@@ -294,94 +295,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def store_equals_model(self) -> None:
-        model, keys = self.model, self.keys
-        prompts = sorted(model.prompts.values(), key=lambda p: p.seq)
-        pipe = self.reader.pipeline(transaction=False)
-        for p in prompts:
-            pipe.hmget(
-                keys.prompt(p.ref), "status", "fence", "runs", "failures", "crashes", "holder", "entries", "place"
-            )
-            pipe.xlen(keys.log(p.ref))
-            pipe.xrevrange(keys.log(p.ref), count=1)
-        rows = iter(pipe.execute())
-        for p in prompts:
-            fields, length, last = next(rows), next(rows), next(rows)
-            assert [(f or b"").decode() for f in fields] == [
-                *map(str, (p.status, p.fence, p.runs, p.failures, p.crashes, p.holder, len(p.log), p.place))
-            ], p
-            assert length == len(p.log), p
-            assert bool(last and last[0][1][b"k"] == b"end") == p.status.is_terminal, p
-        self._check_queue()
-        self._check_indexes(prompts)
-
-    def _check_queue(self) -> None:
-        model, keys = self.model, self.keys
-        # At most one live attempt per prompt: the leases are the running prompts.
-        assert model.leases == {p.ref for p in model.prompts.values() if p.status is Status.RUNNING}
-        pipe = self.reader.pipeline(transaction=False)
-        pipe.zrange(keys.leases(MODEL), 0, -1)
-        pipe.zrange(keys.due(MODEL), 0, -1)
-        pipe.zrange(keys.replicas(MODEL), 0, -1)
-        pipe.hgetall(keys.permits(MODEL))
-        pipe.hmget(keys.stats(MODEL), "waiting", "permits", "turn", "stale_rejected")
-        pipe.zrevrange(keys.priorities(MODEL), 0, -1)
-        leases, due, replicas, permits, stats, priorities = pipe.execute()
-        assert _texts(leases) == model.leases
-        assert _texts(due) == model.due
-        assert _texts(replicas) == set(model.replicas)
-        assert {k.decode(): int(v) for k, v in permits.items()} == {k: r.permits for k, r in model.replicas.items()}
-        assert [int(number or 0) for number in stats] == [
-            len(model.waiting),
-            sum(replica.permits for replica in model.replicas.values()),
-            model.turn,
-            model.stale_rejected,
-        ]
-        assert self._stored_order([int(p) for p in priorities]) == model.order()
-
-    def _stored_order(self, priorities: list[int]) -> list[str]:
-        """The queue of the store, dealt out as ``grant`` would."""
-        order: list[str] = []
-        for priority in priorities:
-            users = [u.decode() for u in self.reader.zrange(self.keys.turns(priority, MODEL), 0, -1)]
-            pipe = self.reader.pipeline(transaction=False)
-            for user in users:
-                pipe.zrange(self.keys.waiting(priority, user, MODEL), 0, -1)
-            queues = [list(queue) for queue in pipe.execute()]
-            assert all(queues), "a user has a turn and nothing that waits"
-            while queues:
-                queue = queues.pop(0)
-                order.append(queue.pop(0).decode())
-                if queue:
-                    queues.append(queue)
-        return order
-
-    def _check_indexes(self, prompts: list[ModelPrompt]) -> None:
-        keys = self.keys
-        right: dict[str, list[str]] = {keys.all(): [p.ref for p in prompts]}
-        for status in Status:
-            right[keys.by_status(status)] = [p.ref for p in prompts if p.status is status]
-            for user in USERS:
-                right[keys.by_user_status(status, user)] = [
-                    p.ref for p in prompts if (p.status, p.user) == (status, user)
-                ]
-        for user in USERS:
-            right[keys.by_user(user)] = [p.ref for p in prompts if p.user == user]
-            for number in range(2):
-                thread = f"{user}/t{number}"
-                of_thread = [p for p in prompts if p.thread == thread]
-                right[keys.thread_prompts(thread)] = [p.ref for p in of_thread]
-                right[keys.thread_open(thread)] = [p.ref for p in of_thread if not p.status.is_terminal]
-        pipe = self.reader.pipeline(transaction=False)
-        for key in right:
-            pipe.zrange(key, 0, -1)
-        for (key, refs), stored in zip(right.items(), pipe.execute(), strict=True):
-            assert [ref.decode() for ref in stored] == refs, key
-
-    def _check_log(self, prompt: ModelPrompt) -> None:
-        entries = self.reader.xrange(self.keys.log(prompt.ref))
-        stored = [None if fields[b"k"] == b"end" else fields[b"t"].decode() for _, fields in entries]
-        assert stored == prompt.log
-        assert stored.count(None) == (1 if prompt.status in TERMINAL else 0)
+        self.checks.everything()
 
     # --- helpers
 
@@ -425,10 +339,6 @@ class QueueMachine(RuleBasedStateMachine):
         self.past += 1
         type(self).steps[f"expire {key.split(':')[1]}"] += 1
         assert self.reader.zadd(key, {member: self.past}, xx=True, ch=True) == 1
-
-
-def _texts(members: list[bytes]) -> set[str]:
-    return {member.decode() for member in members}
 
 
 @pytest.mark.timeout(300)
