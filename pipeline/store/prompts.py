@@ -83,5 +83,7 @@ class PromptStore:
         Raises:
             NotFound: there is no such prompt.
         """
-        if not await self.erase(ref):
-            await self.cancel(ref)
+        while not await self.erase(ref):
+            # It may end between the two scripts; then it is a finished one.
+            if await self.cancel(ref) is Status.CANCELED:
+                return
