@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,6 +117,7 @@ class Running:
         self.output = logs / f"{system.name}.log"
         # Short: Ray puts sockets below TMPDIR, whose names have 107 bytes at most.
         self.folder = Path(tempfile.mkdtemp(prefix="psb-"))
+        self.command = system.command(self.port, self.folder)
         self._process: subprocess.Popen[bytes] | None = None
 
     def environ(self) -> dict[str, str]:
@@ -134,8 +135,7 @@ class Running:
         }
 
     def start(self) -> None:
-        command = self.system.command(self.port, self.folder)
-        self._process = processes.start(command, environ=self.environ(), cwd=ROOT, output=self.output)
+        self._process = processes.start(self.command, environ=self.environ(), cwd=ROOT, output=self.output)
 
     async def first_answer(self, client: Client, timeout_s: float) -> None:
         """Wait until it answers a prompt.
@@ -143,17 +143,26 @@ class Running:
         Raises:
             RuntimeError: it ended instead, or did not answer in time; with the end of its output.
         """
+
+        async def answer() -> None:
+            await client.log_in()
+            async with client.conversation() as ask:
+                await ask("Say hello.", 4)
+
+        await self.wait_for(answer, timeout_s)
+
+    async def wait_for(self, attempt: Callable[[], Awaitable[None]], timeout_s: float) -> None:
+        """Try until it works. Raises RuntimeError as ``first_answer`` does."""
         assert self._process is not None
-        deadline = asyncio.get_running_loop().time() + timeout_s
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
         why: Exception | None = None
-        while asyncio.get_running_loop().time() < deadline:
+        while loop.time() < deadline:
             if self._process.poll() is not None:
                 raise RuntimeError(f"{self.system.name} ended with {self._process.returncode}: {self._last_words()}")
             try:
-                async with asyncio.timeout(deadline - asyncio.get_running_loop().time()):
-                    await client.log_in()
-                    async with client.conversation() as ask:
-                        await ask("Say hello.", 4)
+                async with asyncio.timeout_at(deadline):
+                    await attempt()
                 return
             except Exception as error:  # Not there yet, in one of many ways.
                 why = error
