@@ -125,7 +125,7 @@ class PromptSvcClient:
         self._sent: list[str] = []
 
     async def log_in(self) -> None:
-        body = {"slug": "1backend", "password": self._password}
+        body = {"appHost": "localhost", "slug": "1backend", "password": self._password}
         async with self._http.post("/user-svc/login", json=body) as response:
             await _check(response)
             self._token = orjson.loads(await response.read())["token"]["token"]

@@ -48,13 +48,14 @@ async def _run(url: str, name: str, seconds: float) -> tuple[int, float]:
     counts = Counts()
     grants: asyncio.Queue[Grant] = asyncio.Queue(RUNNERS)
     replica = f"replica-{name}"
-    await AttemptStore(client, KEYS).register(MODEL, replica, permits=2 * RUNNERS, node="node", lease_s=600)
+    prompts, attempts = PromptStore(client, KEYS), AttemptStore(client, KEYS)
+    await attempts.register(MODEL, replica, permits=2 * RUNNERS, node="node", lease_s=600)
     cpu = time.process_time()
     for number in range(SUBMITTERS):
-        supervisor.keep_running(lambda n=number: _submit(client, f"usr-{name}-{n}", counts), name="submitter")  # type: ignore[misc]
+        supervisor.keep_running(lambda n=number: _submit(prompts, f"usr-{name}-{n}", counts), name="submitter")  # type: ignore[misc]
     supervisor.keep_running(lambda: _grant(client, grants), name="ledger")
     for _ in range(RUNNERS):
-        supervisor.keep_running(lambda: _work(client, replica, grants, counts), name="runner")
+        supervisor.keep_running(lambda: _work(attempts, replica, grants, counts), name="runner")
     await asyncio.sleep(1)  # until every part is at work
     before = counts.finished
     await asyncio.sleep(seconds)
@@ -65,8 +66,7 @@ async def _run(url: str, name: str, seconds: float) -> tuple[int, float]:
     return finished, cpu
 
 
-async def _submit(client: Redis, user: str, counts: Counts) -> None:
-    store = PromptStore(client, KEYS)
+async def _submit(store: PromptStore, user: str, counts: Counts) -> None:
     while True:
         if counts.accepted - counts.finished > MOST_OPEN:
             await asyncio.sleep(0.001)
@@ -85,8 +85,7 @@ async def _grant(client: Redis, grants: asyncio.Queue[Grant]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def _work(client: Redis, replica: str, grants: asyncio.Queue[Grant], counts: Counts) -> None:
-    store = AttemptStore(client, KEYS)
+async def _work(store: AttemptStore, replica: str, grants: asyncio.Queue[Grant], counts: Counts) -> None:
     end = Delta(kind=DeltaKind.END, finish_reason=FinishReason.LENGTH)
     for _ in itertools.count():
         grant = await grants.get()
