@@ -35,7 +35,12 @@ def main(port: int) -> None:
         deployment_config={"num_replicas": 1, "max_ongoing_requests": 64},
     )
     serve.start(http_options={"host": "127.0.0.1", "port": port})
-    serve.run(build_openai_app({"llm_configs": [config]}), blocking=True)
+    try:
+        serve.run(build_openai_app({"llm_configs": [config]}), blocking=True)
+    except RuntimeError:
+        for deployment in serve.status().applications["default"].deployments.values():
+            print(deployment.message, flush=True)
+        raise
 
 
 if __name__ == "__main__":
