@@ -11,7 +11,8 @@ from pathlib import Path
 
 from benchmarks import processes, report
 from benchmarks.serving import Cell, Plan, measure
-from benchmarks.systems import SYSTEMS
+from benchmarks.systems import SYSTEMS, models_dir
+from deployments.local import embedded_model
 
 NOTE = """
 Medians over the rounds, in brackets the smallest and the largest round. The client is one asyncio process on the same
@@ -38,6 +39,7 @@ def main() -> int:
     systems = [system for system in SYSTEMS if system.name in options.systems]
     plan = Plan(requests=options.requests, max_tokens=options.max_tokens)
     processes.adopt_orphans()
+    embedded_model.ensure(models_dir())
     gc.disable()  # a collection of the client's would be measured as the server's
     began = time.monotonic()
     cells: dict[str, list[Cell]] = {system.name: [] for system in systems}

@@ -21,8 +21,9 @@ import yaml
 from benchmarks import processes, report
 from benchmarks.clients import PromptSvcClient, session
 from benchmarks.report import Budget
-from benchmarks.systems import ROOT, SYSTEMS, Running, System
+from benchmarks.systems import ROOT, SYSTEMS, Running, System, models_dir
 from benchmarks.workload import prompts
+from deployments.local import embedded_model
 
 #: A Prompt Svc submission and what the bare ingress takes: the same body.
 _BODY = {"engineParameters": {"vllm": {"max_tokens": 64, "temperature": 0}}}
@@ -119,6 +120,7 @@ def main() -> int:
     parser.add_argument("--logs", type=Path, default=Path("data/bench-logs"))
     options = parser.parse_args()
     processes.adopt_orphans()
+    embedded_model.ensure(models_dir())
     gc.disable()
     rows: list[dict[str, Any]] = []
     failures = []

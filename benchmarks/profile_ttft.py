@@ -20,8 +20,9 @@ import redis.asyncio
 
 from benchmarks import processes, report
 from benchmarks.clients import PromptSvcClient, session
-from benchmarks.systems import SYSTEMS, Running
+from benchmarks.systems import SYSTEMS, Running, models_dir
 from benchmarks.workload import prompts
+from deployments.local import embedded_model
 from deployments.local.processes import RunRecord
 from pipeline.ids import new_id
 
@@ -130,6 +131,7 @@ def main() -> int:
     parser.add_argument("--logs", type=Path, default=Path("data/bench-logs"))
     options = parser.parse_args()
     processes.adopt_orphans()
+    embedded_model.ensure(models_dir())
     text, data = f"# The way to the first token\n\n{report.machine()}\n", {}
     for system in SYSTEMS:
         if system.name not in options.systems:
