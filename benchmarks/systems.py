@@ -131,6 +131,9 @@ class Running:
             "PROMPT_SVC_ADMIN_PASSWORD": self.password,
             "PORT": str(self.port),
             "TMPDIR": str(self.folder),
+            # HAProxy's own pages; their defaults may be taken, and then it does not start.
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
             **self.system.environ,
         }
 
