@@ -7,15 +7,20 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from deployments.local.processes import DIE_WITH_PARENT
 
 _PR_SET_CHILD_SUBREAPER = 36
 
 
 def adopt_orphans() -> None:
-    """From now on every descendant whose parent ends becomes a child of this process, so that none is lost."""
+    """From now on every descendant whose parent ends becomes a child of this process, so that none is lost; and SIGTERM
+    ends this process as Ctrl-C does, through whatever cleans up."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
@@ -24,7 +29,12 @@ def start(command: Sequence[str], *, environ: Mapping[str, str], cwd: Path, outp
     output.parent.mkdir(parents=True, exist_ok=True)
     with output.open("wb") as file:
         return subprocess.Popen(
-            command, cwd=cwd, env=dict(environ), stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            [sys.executable, "-ISc", DIE_WITH_PARENT, str(os.getpid()), *command],
+            cwd=cwd,
+            env=dict(environ),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
 
 
