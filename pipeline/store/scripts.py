@@ -59,9 +59,17 @@ class Scripts:
         self._scripts: dict[str, AsyncScript] = {name: client.register_script(source(name)) for name in NAMES}
         self._waiting: list[_Call] = []
         self._sending: set[asyncio.Task[None]] = set()
+        self._under_way = 0
 
     async def run(self, name: str, *arguments: str | bytes | int | float) -> Any:
         """Run a script; it sees the arguments from ``ARGV[2]`` on."""
+        if not self._under_way:
+            # Nobody to share with.
+            self._under_way += 1
+            try:
+                return await self._call(name, arguments)
+            finally:
+                self._under_way -= 1
         loop = asyncio.get_running_loop()
         if not self._waiting:
             # A context of its own: what is begun inside a request of Ray's would be cancelled with it (ray#52476).
@@ -79,6 +87,7 @@ class Scripts:
 
     async def _send(self, calls: list[_Call]) -> None:
         calls = [call for call in calls if not call[2].done()]  # cancelled already
+        self._under_way += 1
         try:
             replies = await self._replies(calls)
         except BaseException as error:
@@ -91,6 +100,8 @@ class Scripts:
             if not isinstance(error, Exception):
                 raise
             return
+        finally:
+            self._under_way -= 1
         for (*_, future), reply in zip(calls, replies, strict=True):
             if future.done():
                 continue
