@@ -22,7 +22,7 @@ from pipeline.store.connection import connect_impatient
 class BareIngress:
     """As many replicas, the same client of the same store, the same JSON library as ours."""
 
-    async def __init__(self, redis_url: str) -> None:
+    async def __init__(self, redis_url: str) -> None:  # type: ignore[misc]
         self._client = connect_impatient(redis_url)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -30,11 +30,15 @@ class BareIngress:
 
     async def write(self, request: Request) -> Response:
         body = orjson.loads(await request.body())
-        record = {"id": new_id("prom"), "prompt": body["prompt"], "parameters": orjson.dumps(body["engineParameters"])}
+        record: dict[Any, Any] = {
+            "id": new_id("prom"),
+            "prompt": body["prompt"],
+            "parameters": orjson.dumps(body["engineParameters"]),
+        }
         await self._client.hset(f"bare:{record['id']}", mapping=record)
         return Response(orjson.dumps({"prompt": {"id": record["id"]}}), media_type="application/json")
 
 
 def build(args: dict[str, Any]) -> serve.Application:
     """Named by the accept benchmark's config file; the store's address is in the environment."""
-    return BareIngress.bind(os.environ["REDIS_URL"])
+    return BareIngress.bind(os.environ["REDIS_URL"])  # type: ignore[attr-defined]

@@ -48,7 +48,7 @@ def throughput(fsync: AppendFsync, workers: int, seconds: float) -> dict[str, An
         with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
             jobs = [pool.submit(queue_worker.run, store.url, str(i), seconds) for i in range(workers)]
             results = [job.result(timeout=seconds + 60) for job in jobs]
-        info: dict[str, Any] = admin.info("commandstats")  # type: ignore[assignment]
+        info: dict[str, Any] = admin.info("commandstats")
         calls = info["cmdstat_evalsha"]
         finished = sum(count for count, _ in results)
         return {

@@ -42,14 +42,16 @@ class _CancellableSend(AbstractConnection):
         if not self.is_connected:
             await self.connect_check_health(check_health=False)
         if check_health:
-            await self.check_health()
+            await self.check_health()  # type: ignore[no-untyped-call]
         pieces = (
             [command.encode() if isinstance(command, str) else command] if isinstance(command, str | bytes) else command
         )
+        writer = self._writer
+        assert writer is not None
         try:
             async with asyncio.timeout(self.socket_timeout):
-                self._writer.writelines(pieces)
-                await self._writer.drain()
+                writer.writelines(pieces)
+                await writer.drain()
         except builtins.TimeoutError:
             await self.disconnect(nowait=True)
             raise TimeoutError("Timeout writing to socket") from None
@@ -74,7 +76,11 @@ class _Unix(_CancellableSend, UnixDomainSocketConnection):
     pass
 
 
-_CONNECTIONS = {None: _Tcp, SSLConnection: _Tls, UnixDomainSocketConnection: _Unix}
+_CONNECTIONS: dict[type[AbstractConnection] | None, type[AbstractConnection]] = {
+    None: _Tcp,
+    SSLConnection: _Tls,
+    UnixDomainSocketConnection: _Unix,
+}
 
 
 def _client(url: str, **options: Any) -> Redis:

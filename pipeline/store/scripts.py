@@ -116,7 +116,7 @@ class Scripts:
             return [await self._call(name, arguments)]
         pipe = self._client.pipeline(transaction=False)
         for name, arguments, _ in calls:
-            pipe.evalsha(self._scripts[name].sha, 0, self._namespace, *arguments)  # type: ignore[arg-type]
+            pipe.evalsha(self._scripts[name].sha, 0, self._namespace, *arguments)
         replies: list[Any] = await pipe.execute(raise_on_error=False)
         for i, reply in enumerate(replies):
             if isinstance(reply, NoScriptError):
