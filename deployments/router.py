@@ -48,8 +48,9 @@ class Dispatcher:
             grants = await ledger.grant.remote(BATCH)
             for grant in grants:
                 self._supervisor.spawn(self._dispatch(ledger, grant), name=f"dispatch {self._model_id}")
-            if grants:
+            if len(grants) == BATCH:
                 continue
+            # Nothing waits any more, or no permit is free: whatever changes that rings.
             try:
                 await asyncio.wait_for(self._woken.wait(), POLL_S)
             except TimeoutError:

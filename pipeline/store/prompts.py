@@ -39,7 +39,11 @@ class PromptStore:
         record = prompt.to_record()
         fields = [part for item in record.items() for part in item]
         is_new, raw = await self._scripts.run("accept", prompt.ref, prompt.prompt[:TITLE_CHARACTERS], *fields)
-        return Accepted(prompt=Prompt.from_record(dict(zip(raw[::2], raw[1::2], strict=True))), is_new=is_new == 1)
+        stored = dict(zip(raw[::2], raw[1::2], strict=True))
+        if is_new == 1:
+            sent = {name.encode(): v if isinstance(v, bytes) else str(v).encode() for name, v in record.items()}
+            stored = {**sent, **stored}
+        return Accepted(prompt=Prompt.from_record(stored), is_new=is_new == 1)
 
     async def get(self, user_id: str, prompt_id: str) -> Prompt | None:
         return (await self.get_many([make_ref(user_id, prompt_id)]))[0]
