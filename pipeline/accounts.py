@@ -90,9 +90,7 @@ class SlugTaken(Conflict):
 class Accounts:
     """Registers and logs in users."""
 
-    def __init__(
-        self, store: AccountStore, passwords: Passwords, *, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, store: AccountStore, passwords: Passwords, *, clock: Callable[[], float] = time.time) -> None:
         self.store = store
         self.passwords = passwords
         self.clock = clock

@@ -38,9 +38,7 @@ async def ensure_admin(accounts: Accounts, password: str, *, bound_to_loopback: 
             return drafted
         admin = await store.by_slug(ADMIN_SLUG)  # another replica was faster
     if admin is None or Role.ADMIN not in admin.roles:
-        raise AdminRefused(
-            f"The account {ADMIN_SLUG!r} in the store is not an admin; remove it or use another store"
-        )
+        raise AdminRefused(f"The account {ADMIN_SLUG!r} in the store is not an admin; remove it or use another store")
     if await accounts.passwords.verify(admin.password_hash, DOCUMENTED_PASSWORD):
         wanted = password or _default(bound_to_loopback)
         if wanted != DOCUMENTED_PASSWORD:

@@ -112,16 +112,12 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class GuardedRoute(Route):
     """A route that says who may use it. The caller is ``principal(request)`` in the endpoint."""
 
-    def __init__(
-        self, method: str, path: str, endpoint: Endpoint, *, access: Permission | Access, gate: Gate
-    ) -> None:
+    def __init__(self, method: str, path: str, endpoint: Endpoint, *, access: Permission | Access, gate: Gate) -> None:
         self.access = access
 
         async def guarded(request: Request) -> Response:
             request.state.principal = gate.require(request, access)
-            request.scope["path_params"] = {
-                name: _decoded(value) for name, value in request.path_params.items()
-            }
+            request.scope["path_params"] = {name: _decoded(value) for name, value in request.path_params.items()}
             return await endpoint(request)
 
         super().__init__(path, guarded, methods=[method], name=f"{method} {path}")

@@ -64,11 +64,7 @@ class ErrorBoundary:
         elif not isinstance(error, PromptSvcError | HTTPException):
             logger.error("%s %s failed: %s", scope["method"], _route_of(scope), describe(error))
             error = ServerError()
-        elif (
-            isinstance(error, PromptSvcError)
-            and error.status >= 500
-            and not isinstance(error, StoreUnavailable)
-        ):
+        elif isinstance(error, PromptSvcError) and error.status >= 500 and not isinstance(error, StoreUnavailable):
             logger.error("%s %s: %s", scope["method"], _route_of(scope), error.message)
         return error_response(error)
 

@@ -118,9 +118,7 @@ class Vllm(WireModel):
     seed: Seed | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    structured_outputs: StructuredOutputs | None = Field(
-        default=None, description="an object with the key json"
-    )
+    structured_outputs: StructuredOutputs | None = Field(default=None, description="an object with the key json")
     guided_json: Schema | None = None
 
 
@@ -137,9 +135,7 @@ class EngineParameters(WireModel):
 
 
 class PromptRequest(WireModel):
-    prompt: Annotated[
-        PrivateText, AfterValidator(_not_blank), Field(description="a string that is not blank")
-    ]
+    prompt: Annotated[PrivateText, AfterValidator(_not_blank), Field(description="a string that is not blank")]
     id: Id | None = None
     sync: Boolean = Field(default=False, description="true or false")
     thread_id: Id | None = None
@@ -208,14 +204,22 @@ def _template(text: TextToText | None, engine: EngineParameters) -> str | None:
 
 def _sampling(text: TextToText, vllm: Vllm) -> SamplingParameters:
     """Sampling: the engine's own parameters go before the neutral ones, those before the defaults (DESIGN §5)."""
-    structured = vllm.structured_outputs.json_ if vllm.structured_outputs else None
-    neutral = text.model_dump(exclude_none=True, exclude={"template"})
-    own = vllm.model_dump(exclude_none=True, exclude={"structured_outputs", "guided_json"})
-    schema = {"json_schema": structured or vllm.guided_json} if structured or vllm.guided_json else {}
-    chosen: dict[str, Any] = {**neutral, **own, **schema}
+    chosen = {**_given(text), **_given(vllm)}
+    chosen.pop("template", None)
+    guided = chosen.pop("guided_json", None)
+    structured: StructuredOutputs | None = chosen.pop("structured_outputs", None)
+    schema = structured.json_ if structured else None
+    schema = guided if schema is None else schema
+    if schema is not None:
+        chosen["json_schema"] = schema
     if chosen.get("top_k") == -1:
         chosen["top_k"] = 0
     return SamplingParameters(**chosen)
+
+
+def _given(model: WireModel) -> dict[str, Any]:
+    """The fields a client set; what is inside them is left as it is."""
+    return {name: getattr(model, name) for name in model.model_fields_set}
 
 
 def _echo(body: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:

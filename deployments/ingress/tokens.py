@@ -57,18 +57,14 @@ class IssuedToken:
 class Tokens:
     """Issues and verifies access tokens with one key."""
 
-    def __init__(
-        self, key: RSAPrivateKey, *, lifetime_s: float, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, key: RSAPrivateKey, *, lifetime_s: float, clock: Callable[[], float] = time.time) -> None:
         self._key = key
         self._public_key = key.public_key()
         self._lifetime_s = lifetime_s
         self._clock = clock
         self._verified: OrderedDict[bytes, Claims] = OrderedDict()
         #: PEM ``PUBLIC KEY``, with which anyone can verify our tokens.
-        self.public_pem = self._public_key.public_bytes(
-            Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
-        ).decode()
+        self.public_pem = self._public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
     def issue(self, account: Account, *, app_id: str, device: str) -> IssuedToken:
         """A token for ``account`` as it is now; later changes of its roles show in the next token."""
@@ -93,9 +89,7 @@ class Tokens:
             "iat": now,
             "exp": claims.expires_at,
         }
-        return IssuedToken(
-            claims=claims, issued_at=now, encoded=jwt.encode(payload, self._key, algorithm=ALGORITHM)
-        )
+        return IssuedToken(claims=claims, issued_at=now, encoded=jwt.encode(payload, self._key, algorithm=ALGORITHM))
 
     def verify(self, encoded: str) -> Claims:
         """The claims of a token that we signed and that has not expired. Raises Unauthorized, whatever is wrong."""

@@ -44,9 +44,7 @@ class Credentials(WireModel):
                 raise Missing(name)
         for value, field in ((self.app_host, "appHost"), (self.device, "device")):
             if len(value) > _MAX_HOST:
-                raise InvalidField(
-                    field, Shown(f"{len(value)} characters"), f"at most {_MAX_HOST} characters"
-                )
+                raise InvalidField(field, Shown(f"{len(value)} characters"), f"at most {_MAX_HOST} characters")
 
 
 class UserSvc:
@@ -72,9 +70,7 @@ class UserSvc:
     async def login(self, request: Request) -> Response:
         credentials = await self._credentials(request)
         address = request.client.host if request.client else ""
-        account = await self._accounts.login(
-            slug=credentials.slug, password=credentials.password, address=address
-        )
+        account = await self._accounts.login(slug=credentials.slug, password=credentials.password, address=address)
         return self._token(account, app_id_of(credentials.app_host), credentials.device)
 
     async def register(self, request: Request) -> Response:

@@ -1,53 +1,115 @@
-"""One real service for the whole layer: serve_config.yaml as it is, real vLLM, the embedded model and store, real HTTP."""
+"""One service for all end-to-end tests: the repository's serve_config.yaml with the real model, and beside it scripted models
+that fail on demand."""
 
 from __future__ import annotations
 
+import itertools
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import yaml
 
-from tests.service import Service, running_service
+from deployments.settings import deployment_name
+from tests.service import ROOT, Service, running_service
 
-ADMIN = "1backend"
-ADMIN_PASSWORD = "changeme"
-#: Seconds. A synchronous answer of 512 tokens on a machine that others use as well.
-PATIENCE_S = 120.0
+#: Catalogue entries for faults; the answers of the scripted engine are functions of the prompt.
+SCRIPTED: dict[str, dict[str, Any]] = {
+    "test/flaky": {"step_s": 0.001, "fail_first": 2},
+    "test/broken": {"step_s": 0.001, "fail_permanently": True},
+    "test/slow": {"step_s": 1.0, "answer_tokens": 120},
+}
+#: Attempts a slow replica holds; the prompts beyond wait.
+SLOW_PERMITS = 4
+SYNC_WAIT_S = 12.0
+HEARTBEAT_S = 1.0
 
-NewUser = Callable[[], httpx.Client]
+Connect = Callable[[], Awaitable[httpx.AsyncClient]]
+
+
+def config_with_scripted_models() -> dict[str, Any]:
+    config = yaml.safe_load((ROOT / "serve_config.yaml").read_text(encoding="utf-8"))
+    app = config["applications"][0]
+    app["args"]["sync_wait_s"] = SYNC_WAIT_S
+    app["args"]["sse_heartbeat_s"] = HEARTBEAT_S
+    for model_id, options in SCRIPTED.items():
+        permits = SLOW_PERMITS if model_id == "test/slow" else 16
+        app["args"]["models"].append(
+            {"id": model_id, "engine": "scripted", "source": "scripted", "permits": permits, "engine_args": options}
+        )
+        app["deployments"].append({"name": deployment_name(model_id), "ray_actor_options": {"num_cpus": 0}})
+    return config
 
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The service. Whoever kills a part of it waits until that part is back."""
-    with running_service(tmp_path_factory.mktemp("service")) as running:
+    folder = tmp_path_factory.mktemp("e2e")
+    config = folder / "serve_config.yaml"
+    config.write_text(yaml.safe_dump(config_with_scripted_models()), encoding="utf-8")
+    with running_service(folder / "data", config=config) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
-def admin(service: Service) -> Iterator[httpx.Client]:
-    """A client that is logged in as the admin."""
-    with _client(service, "login", ADMIN, ADMIN_PASSWORD) as client:
+@pytest.fixture
+async def connect(service: Service) -> AsyncIterator[Callable[[str | None], httpx.AsyncClient]]:
+    """Makes HTTP clients, each with its own token (or none), closed after the test."""
+    async with AsyncExitStack() as stack:
+
+        def make(token: str | None = None) -> httpx.AsyncClient:
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            client = httpx.AsyncClient(base_url=service.url, headers=headers, timeout=60)
+            stack.push_async_callback(client.aclose)
+            return client
+
+        yield make
+
+
+@pytest.fixture
+async def anonymous(connect: Callable[..., httpx.AsyncClient]) -> httpx.AsyncClient:
+    return connect()
+
+
+@pytest.fixture
+async def admin(connect: Callable[..., httpx.AsyncClient], anonymous: httpx.AsyncClient) -> httpx.AsyncClient:
+    """The admin, by the documented login."""
+    body = {"appHost": "unnamed", "slug": "1backend", "password": "changeme"}
+    response = await anonymous.post("/user-svc/login", json=body)
+    assert response.status_code == 200, response.text
+    return connect(response.json()["token"]["token"])
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def new_user(connect: Callable[..., httpx.AsyncClient], anonymous: httpx.AsyncClient) -> Connect:
+    """Registers a fresh user and returns their client."""
+
+    async def register() -> httpx.AsyncClient:
+        slug = f"user-{next(_numbers)}-{secrets.token_hex(3)}"
+        body = {"appHost": "unnamed", "slug": slug, "password": "correct horse battery"}
+        response = await anonymous.post("/user-svc/register", json=body)
+        assert response.status_code == 200, response.text
+        return connect(response.json()["token"]["token"])
+
+    return register
+
+
+@pytest.fixture
+async def user(new_user: Connect) -> httpx.AsyncClient:
+    """A user whom nobody else is."""
+    return await new_user()
+
+
+@pytest.fixture
+def store(service: Service) -> Iterator[Any]:
+    """The service's own store, to look whether something is really gone."""
+    import redis
+
+    url = service.record.redis_url
+    with redis.Redis.from_url(url) as client:
         yield client
-
-
-@pytest.fixture(scope="session")
-def new_user(service: Service) -> Iterator[NewUser]:
-    """A function that registers one more user and returns a client of theirs."""
-    with ExitStack() as clients:
-
-        def register() -> httpx.Client:
-            slug = f"user-{secrets.token_hex(6)}"
-            return clients.enter_context(_client(service, "register", slug, secrets.token_urlsafe(16)))
-
-        yield register
-
-
-def _client(service: Service, route: str, slug: str, password: str) -> httpx.Client:
-    client = httpx.Client(base_url=service.url, timeout=PATIENCE_S)
-    answer = client.post(f"/user-svc/{route}", json={"appHost": "e2e", "slug": slug, "password": password})
-    assert answer.status_code == 200, answer.text
-    client.headers["Authorization"] = f"Bearer {answer.json()['token']['token']}"
-    return client

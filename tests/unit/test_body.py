@@ -1,3 +1,4 @@
+import contextlib
 import json
 import time
 
@@ -11,7 +12,6 @@ from starlette.responses import JSONResponse
 from deployments.ingress.auth import Access, Gate, GuardedRoute
 from deployments.ingress.body import MAX_DEPTH, InvalidJson, depth_exceeds, parse_object, read_json
 from deployments.ingress.web import web_app
-from pipeline.errors import ClientError
 
 LIMIT = 1024 * 1024
 
@@ -120,17 +120,18 @@ def test_whatever_json_says_is_read_or_refused_for_its_characters(value: dict):
     body = json.dumps(value).encode()
     try:
         assert parse_object(body) == value
-    except InvalidJson as refused:
-        assert "NUL" in refused.message
-        assert "\\u0000" in body.decode()
+    except InvalidJson as error:
+        refused = error.message
+    else:
+        return
+    assert "NUL" in refused
+    assert b"\\u0000" in body
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_raise_anything_but_a_client_error(body: bytes):
-    try:
+def test_no_bytes_raise_anything_but_invalid_json(body: bytes):
+    with contextlib.suppress(InvalidJson):
         parse_object(body)
-    except ClientError as refused:
-        assert refused.status == 400
 
 
 @pytest.mark.parametrize(("value", "depth"), [(1, 0), ([], 1), ({}, 1), ([[1], {"a": []}], 3)])

@@ -65,9 +65,7 @@ def test_numbers_and_booleans_become_text_in_string_fields(sent: object, text: s
     assert (submission.prompt, submission.id, submission.thread_id) == (text, text, text)
 
 
-@pytest.mark.parametrize(
-    ("sent", "read"), [("true", True), ("false", False), ("True", True), (1, True), (0, False)]
-)
+@pytest.mark.parametrize(("sent", "read"), [("true", True), ("false", False), ("True", True), (1, True), (0, False)])
 def test_words_become_booleans(sent: object, read: bool):
     assert submit(sync=sent).sync is read
 
@@ -87,9 +85,7 @@ def test_json_text_becomes_objects_and_lists():
         parameters='{"textToText": "{\\"topP\\": \\"0.25\\"}"}',
         engineParameters={"vllm": {"stop": '["a", "b"]', "guided_json": '{"type": "object"}'}},
     )
-    assert submission.sampling == SamplingParameters(
-        top_p=0.25, stop=("a", "b"), json_schema={"type": "object"}
-    )
+    assert submission.sampling == SamplingParameters(top_p=0.25, stop=("a", "b"), json_schema={"type": "object"})
     assert submission.parameters == {"textToText": '{"topP": "0.25"}'}
 
 
@@ -289,6 +285,21 @@ def test_an_unknown_engine_key_is_told_what_there_is():
     )
 
 
+@pytest.mark.parametrize("schema", [{}, {"enum": [None], "default": None}, {"properties": {"TITLE": {}}}])
+def test_a_schema_reaches_the_engine_unchanged(schema: dict):
+    assert vllm(structured_outputs={"json": schema}).json_schema == schema
+    assert vllm(guided_json=schema).json_schema == schema
+    assert submit(parameters={"textToText": {"jsonSchema": schema}}).sampling.json_schema == schema
+
+
+def test_the_engines_schema_goes_first():
+    both = submit(
+        parameters={"textToText": {"jsonSchema": {"a": 1}}},
+        engineParameters={"vllm": {"structured_outputs": {"json": {"b": 1}}, "guided_json": {"c": 1}}},
+    )
+    assert both.sampling.json_schema == {"b": 1}
+
+
 def test_a_schema_too_deep_is_refused():
     schema: dict[str, Any] = {}
     for _ in range(33):
@@ -317,13 +328,10 @@ def test_images_are_not_among_the_capabilities(body: dict, path: str):
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(CANARY * 10),
-    lambda children: st.lists(children, max_size=3)
-    | st.dictionaries(st.text(max_size=5), children, max_size=3),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=5), children, max_size=3),
     max_leaves=6,
 )
-names = st.sampled_from(
-    ["id", "sync", "threadId", "modelId", "maxRetries", "parameters", "engineParameters"]
-)
+names = st.sampled_from(["id", "sync", "threadId", "modelId", "maxRetries", "parameters", "engineParameters"])
 insides = st.dictionaries(st.sampled_from(["template", "stop", "seed", "topP", "top_p"]), values)
 objects = st.dictionaries(st.sampled_from(["textToText", "llamaCpp", "vllm"]), insides)
 
@@ -332,9 +340,12 @@ objects = st.dictionaries(st.sampled_from(["textToText", "llamaCpp", "vllm"]), i
 def test_any_body_gives_a_submission_or_a_client_error_without_prompt_text(body: dict, prompt: object):
     try:
         parse_prompt_request({**body, "prompt": prompt})
-    except ClientError as refused:
-        assert refused.status == 400
-        assert CANARY * 10 not in refused.message
+    except ClientError as error:
+        refused = error
+    else:
+        return
+    assert refused.status == 400
+    assert CANARY * 10 not in refused.message
 
 
 @given(st.text(min_size=1).filter(str.strip))

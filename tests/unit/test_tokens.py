@@ -114,9 +114,11 @@ ATTACKS = {
     "RS512": lambda: forge({"alg": "RS512"}, payload(), rsa()),
     "RS256 signed by HMAC": lambda: forge(HEADER, payload(), hmac_with(PEM)),
     "empty signature": lambda: forge(HEADER, payload()),
-    "signature of another token": lambda: forge(HEADER, payload(sub="usr-2", **{"1ui": "usr-2"})).rstrip(".")
-    + "."
-    + tokens().issue(ALICE, app_id="a", device="").encoded.rsplit(".", 1)[1],
+    "signature of another token": lambda: (
+        forge(HEADER, payload(sub="usr-2", **{"1ui": "usr-2"})).rstrip(".")
+        + "."
+        + tokens().issue(ALICE, app_id="a", device="").encoded.rsplit(".", 1)[1]
+    ),
     "another key": lambda: forge(HEADER, payload(), rsa(OTHER_KEY)),
     "a key of 1024 bits": lambda: forge(HEADER, payload(), rsa(SHORT_KEY)),
     "kid path, other key": lambda: forge({**HEADER, "kid": "../../dev/null"}, payload(), rsa(OTHER_KEY)),
