@@ -29,5 +29,5 @@ def wait_for(condition: Callable[[], T], *, timeout_s: float = 10, every_s: floa
 async def until(condition: Callable[[], object], *, timeout_s: float = 10) -> None:
     """Let the other tasks of this loop run until the condition is true. Raises TimeoutError."""
     async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0)  # noqa: ASYNC110
+        while not condition():  # noqa: ASYNC110 (any condition, not only of ours)
+            await asyncio.sleep(0)

@@ -331,9 +331,7 @@ async def test_a_permanent_fault_is_not_retried(new_replica: NewReplica):
     assert (stored.status, stored.error) == (Status.ABANDONED, "too long for the context")
 
 
-async def test_an_unexpected_error_is_kept_without_its_text(
-    new_replica: NewReplica, caplog: pytest.LogCaptureFixture
-):
+async def test_an_unexpected_error_is_kept_without_its_text(new_replica: NewReplica, caplog: pytest.LogCaptureFixture):
     engine = HandDriven()
     replica = new_replica(engine)
     engine.steps.put_nowait(ValueError(f"cannot encode {CANARY}"))

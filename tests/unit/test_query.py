@@ -21,7 +21,10 @@ def test_nothing_asked_for_lists_what_is_active(raw: Any):
     [
         ({"filters": [BY_STATUS]}, Query(statuses=(Status.SCHEDULED, Status.RUNNING))),
         ({"filters": [{"field": "id", "operator": "equals", "value": "a"}]}, Query(ids=("a",))),
-        ({"filters": [{"field": "threadId", "operator": "in", "value": ["a", "b", "a"]}]}, Query(thread_ids=("a", "b"))),
+        (
+            {"filters": [{"field": "threadId", "operator": "in", "value": ["a", "b", "a"]}]},
+            Query(thread_ids=("a", "b")),
+        ),
         ({"orderBy": [{"field": "createdAt", "desc": True}], "limit": 10}, Query(descending=True, limit=10)),
         ({"orderBy": [{"field": "createdAt"}]}, Query()),
         ({"filters": [BY_STATUS], "count": True}, Query(statuses=(Status.SCHEDULED, Status.RUNNING), count=True)),
@@ -71,7 +74,9 @@ def test_a_filter_that_does_not_name_the_status_lists_every_status():
     assert parse_query({"filters": [{"field": "threadId", "operator": "equals", "value": "t"}]}).statuses is None
 
 
-@pytest.mark.parametrize(("limit", "parsed"), [(None, DEFAULT_LIMIT), (0, DEFAULT_LIMIT), (1, 1), (MOST, MOST), ("20", 20)])
+@pytest.mark.parametrize(
+    ("limit", "parsed"), [(None, DEFAULT_LIMIT), (0, DEFAULT_LIMIT), (1, 1), (MOST, MOST), ("20", 20)]
+)
 def test_limit(limit: Any, parsed: int):
     assert parse_query({"limit": limit}).limit == parsed
 

@@ -16,11 +16,12 @@ async def test_a_task_that_fails_is_started_again_and_its_error_is_logged_withou
     monkeypatch.setattr(tasks, "FIRST_PAUSE_S", 0)
     supervisor = Supervisor()
     runs = []
+    text = "canary"
 
     async def work() -> None:
         runs.append(1)
         if len(runs) < 3:
-            raise ValueError("canary-in-the-prompt")
+            raise ValueError(text)
         await asyncio.Event().wait()
 
     supervisor.keep_running(work, name="work")
