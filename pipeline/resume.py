@@ -64,18 +64,13 @@ def plan_resume(
     method = ResumeMethod.REPLAY if replay else ResumeMethod.PREFIX
     end_logged = bool(logged) and logged[-1] in end_ids
     text_ids = logged[:-1] if end_logged else logged
-    full = (
-        len(logged) >= sampling.max_tokens
-        or len(request.prompt_token_ids) + len(logged) >= context_tokens
-    )
+    full = len(logged) >= sampling.max_tokens or len(request.prompt_token_ids) + len(logged) >= context_tokens
 
     try:
         if not end_logged and not full:
             owed, stopped = stream.restore(text_ids, request.logged_text)
             if stopped:
-                return ResumePlan(
-                    method=method, stream=stream, owed_text=owed, finish_reason=FinishReason.STOP
-                )
+                return ResumePlan(method=method, stream=stream, owed_text=owed, finish_reason=FinishReason.STOP)
             return ResumePlan(method=method, stream=stream, owed_text=owed) if can_replay or not replay else restart
         text, stopped = stream.feed(text_ids)
         text += stream.finish()

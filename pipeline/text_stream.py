@@ -27,13 +27,11 @@ class TextStream:
     """One answer's text, as it grows.
 
     The concatenation of everything returned equals ``tokenizer.decode(ids)``, up to a stop string if there is one.
-    The only exception are ids whose bytes are not UTF-8 with a SentencePiece byte-fallback decoder: it blanks a whole
-    run of bytes once one of them is wrong, and characters that readers have already seen are not taken back.
+    The only exception are ids whose bytes are not UTF-8, or are U+FFFD itself, with a SentencePiece byte-fallback decoder:
+    it blanks a whole run of bytes once one of them is wrong, and characters readers have already seen are not taken back.
     """
 
-    def __init__(
-        self, tokenizer: Tokenizer, stop: Sequence[str] = (), skip_special_tokens: bool = True
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), skip_special_tokens: bool = True) -> None:
         self._detokenizer = _Detokenizer(tokenizer, skip_special_tokens)
         self._matcher = _StopMatcher(stop)
         self._finished = False

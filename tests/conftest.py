@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long one example takes says nothing on a busy machine.
+settings.register_profile("prompt-svc", deadline=None)
+settings.load_profile("prompt-svc")
 
 # One token for every Ray that a test run starts, so that a test can connect to the one of a service it spawned. Set
 # before anything imports Ray, which reads its environment at import.

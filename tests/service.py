@@ -22,9 +22,11 @@ _READY = re.compile(r"^ready (\S+)$", re.MULTILINE)
 class Service:
     """One launcher process. ``start`` may be called again after ``stop`` or ``kill``: same data, same port."""
 
-    def __init__(self, data_dir: Path, *, config: Path | None = None, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, *, config: Path | None = None, environ: Mapping[str, str] | None = None, port: int = 0
+    ) -> None:
         self.data_dir = data_dir
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.output_file = data_dir / "launcher.out"
         self._config = config
@@ -89,6 +91,17 @@ class Service:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
         return self._process.wait(timeout_s)
+
+    def wait(self, timeout_s: float) -> int:
+        """Wait until it ends by itself; returns the exit status."""
+        assert self._process is not None
+        return self._process.wait(timeout_s)
+
+    def kill_launcher(self) -> None:
+        """kill -9 of the launcher alone. The kernel ends what it started itself; workers may live on for a while."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
 
     def kill_everything(self) -> None:
         """kill -9 of the launcher, the store and every other process of it, and wait until they are gone."""

@@ -7,6 +7,7 @@ bytes, so that most cuts fall inside a character.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import os
@@ -169,10 +170,8 @@ class ScriptedEngine:
         if seconds == 0:
             await asyncio.sleep(0)
         else:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(aborted.wait(), seconds)
-            except TimeoutError:
-                pass
         self._require_alive()
         if aborted.is_set():
             raise EngineError("the request was aborted")

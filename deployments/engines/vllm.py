@@ -8,7 +8,6 @@ import dataclasses
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
-from pathlib import Path
 from typing import Any
 
 # vLLM reports usage over the network unless told not to before it is imported.
@@ -54,7 +53,7 @@ class VllmEngine:
         self.fingerprint = fingerprint
         #: Most tokens of prompt and answer together.
         self.context_tokens: int = llm.model_config.max_model_len
-        self._llm = llm
+        self._llm: AsyncLLM | None = llm
         self._tokenizer = tokenizer
         self._end_ids = end_ids
         self._always_replay = always_replay
@@ -115,14 +114,22 @@ class VllmEngine:
 
     async def abort(self, request_id: str) -> None:
         with _translated():
-            await self._llm.abort(request_id)
+            await self._running().abort(request_id)
 
     async def check_health(self) -> None:
         with _translated():
-            await self._llm.check_health()
+            await self._running().check_health()
 
     async def shutdown(self) -> None:
-        await asyncio.to_thread(self._llm.shutdown)
+        if self._llm is not None:
+            # vLLM's object must not outlive this: its __del__ shuts down once more, and fails when Python itself ends.
+            llm, self._llm = self._llm, None
+            await asyncio.to_thread(llm.shutdown)
+
+    def _running(self) -> AsyncLLM:
+        if self._llm is None:
+            raise EngineDead
+        return self._llm
 
     async def _generate(self, request: TextRequest, plan: ResumePlan) -> AsyncGenerator[Delta, None]:
         """What follows the log, from the engine."""
@@ -150,11 +157,9 @@ class VllmEngine:
                     )
                     return
                 if engine_reason is not None:
-                    flushed = stream.finish()
-                    # The flushed rest of a character may complete a stop string that ends in U+FFFD; the answer ended anyway.
                     yield Delta(
                         kind=DeltaKind.END,
-                        text="".join(texts) + flushed,
+                        text="".join(texts) + stream.finish(),
                         token_ids=tuple(ids),
                         finish_reason=engine_reason,
                     )
@@ -172,7 +177,7 @@ class VllmEngine:
         replayed = logged if method is ResumeMethod.REPLAY else []
         with _translated(request.sampling):
             params = _sampling_params(request.sampling, already=len(prefix), replayed=replayed)
-            outputs: AsyncGenerator[RequestOutput, None] = self._llm.generate(
+            outputs: AsyncGenerator[RequestOutput, None] = self._running().generate(
                 tokens_input([*request.prompt_token_ids, *prefix]), params, request.request_id
             )
             seen = 0

@@ -8,14 +8,9 @@ from ray import serve
 from ray.serve._private.constants import RAY_SERVE_ENABLE_HA_PROXY
 from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
-from deployments.ingress.auth import Gate, RawPath
-from deployments.ingress.errors import ErrorBoundary, answer_http_exception
-from deployments.ingress.headers import CommonHeaders
+from deployments.ingress.auth import Gate
 from deployments.ingress.hub import Hub
 from deployments.ingress.model_svc import ModelSvc
 from deployments.ingress.prompt_svc import PromptSvc
@@ -24,6 +19,7 @@ from deployments.ingress.signing_key import signing_key
 from deployments.ingress.threads import ThreadReader
 from deployments.ingress.tokens import Tokens
 from deployments.ingress.user_svc import UserSvc
+from deployments.ingress.web import web_app
 from deployments.models import ModelText
 from deployments.settings import Settings
 from deployments.tasks import Supervisor
@@ -59,7 +55,8 @@ class Ingress:
         self._client = connect_impatient(settings.redis_url.get_secret_value())
         self._supervisor = Supervisor()
         await verify_store(self._client, keys, settings.store_id)
-        accounts = Accounts(RedisAccounts(self._client, AccountKeys(settings.redis_namespace)), Passwords())
+        self._passwords = Passwords()
+        accounts = Accounts(RedisAccounts(self._client, AccountKeys(settings.redis_namespace)), self._passwords)
         await ensure_admin(
             accounts, settings.admin_password.get_secret_value(), bound_to_loopback=_bound_to_loopback()
         )
@@ -88,14 +85,9 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Called by Serve once the constructor is through."""
-        app = Starlette(
-            routes=self._routes,
-            exception_handlers={HTTPException: answer_http_exception},
-            middleware=[Middleware(CommonHeaders), Middleware(ErrorBoundary), Middleware(RawPath)],
-        )
-        app.router.redirect_slashes = False
-        return app
+        return web_app(self._routes)
 
     async def __del__(self) -> None:
         await self._supervisor.stop()
+        self._passwords.close()
         await self._client.aclose()

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import orjson
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+from jsonschema.validators import validator_for
 from pydantic import AfterValidator, ConfigDict, Field
 
 from deployments.ingress.body import depth_exceeds, kind_of
@@ -36,7 +39,7 @@ MAX_SCHEMA_DEPTH = 32
 _MAX_TOKENS = 1_000_000
 
 _ID_RULE = "a string of 1 to 256 characters without control characters"
-_SCHEMA_RULE = f"a JSON schema: an object of at most {MAX_SCHEMA_BYTES} bytes and {MAX_SCHEMA_DEPTH} levels"
+_SCHEMA_RULE = f"a valid JSON schema: an object of at most {MAX_SCHEMA_BYTES} bytes and {MAX_SCHEMA_DEPTH} levels"
 _STOP_RULE = "a string of 1 to 256 characters, or a list of at most 16 of them"
 _TEMPLATE_RULE = f"a string that contains {PLACEHOLDER}"
 
@@ -62,6 +65,10 @@ def _stop_strings(value: tuple[str, ...]) -> tuple[str, ...]:
 def _schema(value: dict[str, Any]) -> dict[str, Any]:
     if depth_exceeds(value, MAX_SCHEMA_DEPTH) or len(orjson.dumps(value)) > MAX_SCHEMA_BYTES:
         raise ValueError(_SCHEMA_RULE)
+    try:
+        validator_for(value, default=Draft202012Validator).check_schema(value)
+    except (SchemaError, RecursionError):
+        raise ValueError(_SCHEMA_RULE) from None
     return value
 
 

@@ -8,12 +8,11 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import ray
 from ray import serve
-from ray._private.ray_logging import global_worker_stdstream_dispatcher
 from ray.serve._private.api import serve_start
 from ray.serve._private.client import ServeControllerClient
 from ray.serve.config import gRPCOptions
@@ -95,7 +94,7 @@ def wait_running(
     """
     names = [application.name for application in config.applications]
     deadline = time.monotonic() + timeout_s
-    last = ""
+    said: set[str] = set()
     while True:
         status = serve.status()
         applications = {name: status.applications[name] for name in names if name in status.applications}
@@ -103,9 +102,10 @@ def wait_running(
             if application.status == ApplicationStatus.DEPLOY_FAILED:
                 raise DeployFailed(f"{name} failed: {failure(application)}")
         line = describe(status)
-        if line != last:
-            progress(line)
-            last = line
+        for text in (*first_failures(applications.values()), line):
+            if text not in said:
+                said.add(text)
+                progress(text)
         if len(applications) == len(names) and all(
             application.status == ApplicationStatus.RUNNING for application in applications.values()
         ):
@@ -127,6 +127,16 @@ def describe(status: ServeStatus) -> str:
     return ", ".join(parts) or "reading the application"
 
 
+def first_failures(applications: Iterable[ApplicationStatusOverview]) -> list[str]:
+    """Replicas that did not start; Serve tries again a few times, but who waits should know by then."""
+    return [
+        f"{name} did not start, Serve tries again: {_reason(deployment.message)}"
+        for application in applications
+        for name, deployment in application.deployments.items()
+        if "Traceback" in deployment.message
+    ]
+
+
 def failure(application: ApplicationStatusOverview) -> str:
     """The line that says why, out of messages that are mostly traceback."""
     messages = [
@@ -142,12 +152,11 @@ def _reason(message: str) -> str:
     return (errors[-1] if errors else lines[0] if lines else "no reason given").strip()
 
 
-def stop(client: ServeControllerClient | None, folder: Path, grace_s: float = 8) -> None:
+def stop(client: ServeControllerClient | None, folder: Path, grace_s: float = 10) -> None:
     """Stop Serve, then Ray, then whatever of this Ray still lives. Nothing else is touched."""
-    # Ray would tell the terminal that the controller, which is told to end itself, has ended.
-    global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
     if client is not None:
-        # What the replicas still run when the grace is over goes on after the next start.
+        # What the replicas still run when the grace is over goes on after the next start: no warning needed.
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
         client.shutdown(timeout_s=grace_s)
     ray.shutdown()
     stop_all(using_folder(folder, ray_programs()), grace_s=2)

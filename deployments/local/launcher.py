@@ -81,26 +81,24 @@ def clear_up(folders: Folders) -> None:
 
 
 def announce(url: str, folders: Folders, seconds: float, host: str) -> None:
-    default = os.environ["PROMPT_SVC_ADMIN_PASSWORD"] == DEFAULT_PASSWORD
-    password = DEFAULT_PASSWORD if default else "the one in PROMPT_SVC_ADMIN_PASSWORD"
-    print(
-        f"""
-Prompt Svc runs at {url} (up after {seconds:.1f} s{"" if is_loopback(host, os.environ) else ", reachable from the network"})
-  log in    slug 1backend, password {password} (unless it was changed)
-  try       TOKEN=$(curl -s {url}/user-svc/login -H 'Content-Type: application/json' \\
-              -d '{{"slug": "1backend", "password": "{DEFAULT_PASSWORD if default else "..."}"}}' | sed 's/.*"token": *"\\([^"]*\\)".*/\\1/')
-            curl -s {url}/prompt-svc/prompt -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
-              -d '{{"prompt": "What is the capital of France?", "sync": true}}'
-  logs      {cluster.session_logs(folders.ray)}
-  data      {folders.data}
-  stop      Ctrl-C
-ready {url}""",
-        flush=True,
-    )
+    own = os.environ["PROMPT_SVC_ADMIN_PASSWORD"] != DEFAULT_PASSWORD
+    reachable = "" if is_loopback(host, os.environ) else ", reachable from the network"
+    json_type = "-H 'Content-Type: application/json'"
+    login = f"""{{"appHost": "unnamed", "slug": "1backend", "password": "{"..." if own else DEFAULT_PASSWORD}"}}"""
+    say(f"""
+Prompt Svc runs at {url} (up after {seconds:.1f} s{reachable})
+  log in  slug 1backend, password {"the one in PROMPT_SVC_ADMIN_PASSWORD" if own else DEFAULT_PASSWORD}
+  try     TOKEN=$(curl -s {url}/user-svc/login {json_type} -d '{login}' | grep -o 'eyJ[^"]*' | head -n 1)
+          curl -s {url}/prompt-svc/prompt -H "Authorization: Bearer $TOKEN" {json_type} \\
+            -d '{{"prompt": "What is the capital of France?", "sync": true}}'
+  logs    {cluster.session_logs(folders.ray)}
+  data    {folders.data}
+  stop    Ctrl-C
+ready {url}""")
 
 
 def say(line: str) -> None:
-    print(line, flush=True)
+    print(line, file=sys.__stdout__, flush=True)
 
 
 class LocalService:
@@ -144,6 +142,9 @@ class LocalService:
         if self._stop_requested():
             return
         say("starting Ray")
+        # Ray prints the tracebacks of failed tasks there, Serve's own among them; its logs have them as well. What
+        # matters of it is said by us, in one line.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 until the process ends
         self._ray_started = True
         address = cluster.start_ray(self.folders.ray)
         self._listen_for_signals()  # ray.init has put its own handler there

@@ -224,7 +224,7 @@ TEMPLATE = "got a string of 11 characters without it, allowed is a string that c
         (
             {"parameters": {"textToText": {"jsonSchema": [CANARY]}}},
             "parameters.textToText.jsonSchema: got an array, "
-            "allowed is a JSON schema: an object of at most 32768 bytes and 32 levels",
+            "allowed is a valid JSON schema: an object of at most 32768 bytes and 32 levels",
         ),
     ],
 )

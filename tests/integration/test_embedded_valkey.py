@@ -1,0 +1,104 @@
+"""The embedded store: it keeps what it acknowledged, refuses strangers, and never outlives who started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import redis
+
+from deployments.local.processes import ProcessId, wait_gone
+from deployments.local.valkey import EmbeddedStoreFailed, EmbeddedValkey
+from tests.waiting import wait_for
+
+
+def test_it_is_append_only_and_never_evicts(valkey: str) -> None:
+    with redis.Redis.from_url(valkey) as client:
+        settings = client.config_get("append*", "maxmemory-policy", "save", "bind")
+    assert settings["appendonly"] == "yes"
+    assert settings["maxmemory-policy"] == "noeviction"
+    assert settings["save"] == ""
+    assert settings["bind"] == "127.0.0.1"
+
+
+def test_every_write_is_on_disk_by_default(tmp_path: Path) -> None:
+    with EmbeddedValkey(tmp_path / "a folder with spaces") as server, server.client() as client:
+        assert client.config_get("appendfsync")["appendfsync"] == "always"
+
+
+def test_what_it_acknowledged_survives_kill_9_under_the_same_url(tmp_path: Path) -> None:
+    server = EmbeddedValkey(tmp_path)
+    server.start()
+    try:
+        url = server.url
+        with server.client() as client:
+            for number in range(100):
+                client.rpush("list", number)
+            server.kill()
+            assert server.pid is None
+            server.start()
+            assert server.url == url
+            assert client.llen("list") == 100
+    finally:
+        server.stop()
+    assert server.pid is None
+
+
+def test_nobody_gets_in_without_the_password_and_no_command_line_shows_it(tmp_path: Path) -> None:
+    with EmbeddedValkey(tmp_path) as server:
+        with redis.Redis(port=server.port, retry=None) as stranger, pytest.raises(redis.AuthenticationError):
+            stranger.ping()
+        password = server.url.partition("://:")[2].partition("@")[0]
+        assert len(password) >= 32
+        assert password.encode() not in Path(f"/proc/{server.pid}/cmdline").read_bytes()
+
+
+def test_it_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
+    program = (
+        "import pathlib, sys\n"
+        "from deployments.local.valkey import EmbeddedValkey\n"
+        f"server = EmbeddedValkey(pathlib.Path({str(tmp_path)!r}))\n"
+        "server.start()\n"
+        "print(server.pid, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    assert parent.stdin is not None
+    store = ProcessId.of(int(parent.stdout.readline()))
+    assert store is not None
+    assert store.is_alive
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait(5)
+    assert wait_gone([store], 5) == []
+    parent.stdout.close()
+    parent.stdin.close()
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    with EmbeddedValkey(tmp_path / "one") as server:
+        second = EmbeddedValkey(tmp_path / "two", port=server.port)
+        with pytest.raises(EmbeddedStoreFailed, match="ended at its start: "):
+            second.start(timeout_s=10)
+        second.stop()
+
+
+def test_its_end_can_be_waited_for(tmp_path: Path) -> None:
+    server = EmbeddedValkey(tmp_path)
+    server.start()
+    assert not server.wait_exit(0.01)
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGKILL)
+    assert server.wait_exit(5)
+    wait_for(lambda: server.pid is None)
+    server.stop()
+
+
+def test_each_test_gets_an_empty_database(redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.dbsize() == 0
+        client.set("left", "behind")

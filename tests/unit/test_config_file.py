@@ -1,0 +1,143 @@
+"""serve_config.yaml is read strictly: what is wrong is named with its full path and with what is allowed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deployments.config_file import InvalidConfigFile, main, problems, read
+
+FILE = Path(__file__).resolve().parents[2] / "serve_config.yaml"
+PRODUCT_MODELS = {
+    "huggingface/TheBloke/codellama-7b.Q4_K_M.gguf",
+    "huggingface/TheBloke/mistral-7b-instruct-v0.2.Q3_K_S.gguf",
+    "huggingface/TheBloke/mistral-7b-instruct-v0.2.Q4_K_M.gguf",
+    "huggingface/TheBloke/mistral-7b-instruct-v0.2.Q5_K_M.gguf",
+    "huggingface/TheBloke/tinyllama-1.1b-chat-v1.0.Q4_K_S.gguf",
+}
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    return copy.deepcopy(yaml.safe_load(FILE.read_text(encoding="utf-8")))
+
+
+def test_the_file_of_the_repository_is_valid(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(FILE)]) == 0
+    assert capsys.readouterr().out == f"{FILE}: OK\n"
+
+
+def test_the_documented_model_ids_run_on_the_embedded_model(document: dict[str, Any]) -> None:
+    embedded = document["applications"][0]["args"]["models"][0]
+    assert set(embedded["aliases"]) == PRODUCT_MODELS
+
+
+def _rename(mapping: dict[str, Any], old: str, new: str) -> None:
+    mapping[new] = mapping.pop(old)
+
+
+APP = "applications[0]"
+TYPOS: list[tuple[Callable[[dict[str, Any]], None], str, str]] = [
+    (lambda d: _rename(d, "http_options", "http_option"), "http_option: unknown key", "http_options"),
+    (lambda d: _rename(d["http_options"], "port", "prot"), "http_options.prot: unknown key", "port"),
+    (lambda d: _rename(d["applications"][0], "args", "arg"), f"{APP}.arg: unknown key", "args"),
+    (
+        lambda d: _rename(d["applications"][0]["args"]["models"][0], "permits", "permit"),
+        f"{APP}.args.models[0].permit: unknown key",
+        "permits",
+    ),
+    (
+        lambda d: d["applications"][0]["args"].update(lease=10),
+        f"{APP}.args.lease: unknown key",
+        "lease_s",
+    ),
+    (
+        lambda d: _rename(d["applications"][0]["deployments"][1], "health_check_period_s", "health_period_s"),
+        f"{APP}.deployments[1].health_period_s: unknown key",
+        "health_check_period_s",
+    ),
+    (
+        lambda d: _rename(d["applications"][0]["deployments"][2]["ray_actor_options"], "num_cpus", "cpus"),
+        f"{APP}.deployments[2].ray_actor_options.cpus: unknown key",
+        "num_cpus",
+    ),
+    (
+        lambda d: _rename(
+            d["applications"][0]["deployments"][2]["ray_actor_options"]["runtime_env"], "env_vars", "env_var"
+        ),
+        f"{APP}.deployments[2].ray_actor_options.runtime_env.env_var: unknown key",
+        "env_vars",
+    ),
+    (
+        lambda d: d["applications"][0]["deployments"][2].update(autoscaling_config={"max_replica": 3}),
+        f"{APP}.deployments[2].autoscaling_config.max_replica: unknown key",
+        "max_replicas",
+    ),
+    (
+        lambda d: d["applications"][0].update(autoscaling_policy={"policy_func": "a:b"}),
+        f"{APP}.autoscaling_policy.policy_func: unknown key",
+        "policy_function",
+    ),
+    (
+        lambda d: d["applications"][0]["deployments"][1].update(name="Rooter"),
+        f"{APP}.deployments[1].name: unknown deployment 'Rooter'",
+        "Router",
+    ),
+]
+
+
+@pytest.mark.parametrize(("break_it", "named", "allowed"), TYPOS, ids=[named for _, named, _ in TYPOS])
+def test_a_typo_is_named_with_its_path_and_what_is_allowed(
+    document: dict[str, Any], break_it: Callable[[dict[str, Any]], None], named: str, allowed: str
+) -> None:
+    break_it(document)
+    (problem,) = [line for line in problems(document) if line.startswith(named)]
+    assert allowed in problem
+
+
+def test_a_wrong_value_is_named(document: dict[str, Any]) -> None:
+    document["applications"][0]["args"]["models"][0]["permits"] = 0
+    document["http_options"]["port"] = "many"
+    found = problems(document)
+    assert any(line.startswith("applications[0].args.models.0.permits: ") and "got 0" in line for line in found)
+    assert any(line.startswith("http_options.port: ") and "got 'many'" in line for line in found)
+
+
+def test_free_form_values_are_not_searched_for_keys(document: dict[str, Any]) -> None:
+    options = document["applications"][0]["deployments"][2]
+    options["user_config"] = {"anything": {"goes": 1}}
+    options["ray_actor_options"]["runtime_env"]["env_vars"]["MY_OWN"] = "1"
+    assert problems(document) == []
+
+
+def test_every_problem_is_a_line_and_the_exit_status_says_so(
+    tmp_path: Path, document: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    document["htp_options"] = {}
+    document["applications"][0]["nam"] = "x"
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(document))
+    assert main([str(path)]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith(f"{path}: ") for line in lines)
+
+
+def test_a_file_that_is_not_yaml_or_not_there_is_one_problem(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("applications: [")
+    for path, message in ((broken, "is not YAML"), (tmp_path / "none.yaml", "cannot be read")):
+        with pytest.raises(InvalidConfigFile, match=message):
+            read(path)
+
+
+def test_port_of_the_environment_replaces_the_ports_value() -> None:
+    assert read(FILE, {}).http_options.port == 11337
+    assert read(FILE, {"PORT": "8123"}).http_options.port == 8123
+    with pytest.raises(InvalidConfigFile, match="PORT in the environment: got '99999', allowed is 1 to 65535"):
+        read(FILE, {"PORT": "99999"})

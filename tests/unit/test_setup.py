@@ -1,0 +1,128 @@
+"""scripts/setup.py: what it refuses, when it has nothing to do, and what it makes of pip's failures."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def setup() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("prompt_svc_setup", ROOT / "scripts" / "setup.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_supported_platform_passes_without_a_word(setup: ModuleType) -> None:
+    assert setup.check_platform("Linux", "x86_64", {}) is None
+
+
+@pytest.mark.parametrize(("system", "machine"), [("Darwin", "arm64"), ("Windows", "AMD64"), ("Linux", "aarch64")])
+def test_another_platform_is_refused_unless_a_store_is_named(setup: ModuleType, system: str, machine: str) -> None:
+    with pytest.raises(setup.SetupRefused, match=f"unsupported platform {system} {machine}"):
+        setup.check_platform(system, machine, {})
+    assert "REDIS_URL" in setup.check_platform(system, machine, {"REDIS_URL": "redis://somewhere"})
+
+
+@pytest.mark.parametrize("version", [(3, 10), (3, 14), (2, 7)])
+def test_a_python_without_wheels_is_refused(setup: ModuleType, version: tuple[int, int]) -> None:
+    with pytest.raises(setup.SetupRefused, match=f"Python {version[0]}.{version[1]} does not work"):
+        setup.check_python(version)
+
+
+def test_a_full_disk_is_refused(setup: ModuleType, tmp_path: Path) -> None:
+    setup.check_disk(tmp_path, needed=1)
+    with pytest.raises(setup.SetupRefused, match="the disk is full"):
+        setup.check_disk(tmp_path, needed=10**18)
+
+
+def test_the_stamp_holds_for_this_lock_and_this_python_only(setup: ModuleType, tmp_path: Path) -> None:
+    lock = tmp_path / "some.lock"
+    lock.write_text("a==1\n")
+    assert not setup.is_installed(lock, tmp_path, (3, 11))
+    setup.mark_installed(lock, tmp_path, (3, 11))
+    assert setup.is_installed(lock, tmp_path, (3, 11))
+    assert not setup.is_installed(lock, tmp_path, (3, 12))
+    lock.write_text("a==2\n")
+    assert not setup.is_installed(lock, tmp_path, (3, 11))
+
+
+def test_an_interrupted_install_leaves_no_stamp(
+    setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (setup.BASE_LOCK, "more.lock"):
+        (tmp_path / name).write_text("a==1\n")
+    done: list[str] = []
+
+    def install(lock: Path, venv: Path) -> None:
+        if lock.name == "more.lock" and not done.count("more.lock"):
+            done.append("more.lock")
+            raise KeyboardInterrupt
+        done.append(lock.name)
+
+    (tmp_path / ".venv").mkdir()
+    monkeypatch.setattr(setup, "ROOT", tmp_path)
+    monkeypatch.setattr(setup, "make_venv", lambda venv: None)
+    monkeypatch.setattr(setup, "make_model", lambda venv: None)
+    monkeypatch.setattr(setup, "check_disk", lambda *_: None)
+    monkeypatch.setattr(setup, "install", install)
+    assert setup.main(["more.lock"]) == 130
+    assert setup.main(["more.lock"]) == 0
+    # The base lock was in already: only what was interrupted is done again.
+    assert done == [setup.BASE_LOCK, "more.lock", "more.lock"]
+
+
+def test_torch_is_looked_for_in_its_own_index_only_when_the_configured_ones_lack_it(
+    setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "some.lock"
+    lock.write_text("# why\nabc==1\ntorch==2.13.0+cpu\n")
+    calls: list[list[str]] = []
+
+    def pip(venv: Path, arguments: list[str]) -> tuple[int, str]:
+        calls.append(arguments)
+        missing = "torch==2.13.0+cpu" in arguments and setup.TORCH_INDEX not in arguments
+        return (1, "ERROR: No matching distribution found for torch==2.13.0+cpu") if missing else (0, "")
+
+    monkeypatch.setattr(setup, "_pip", pip)
+    setup.install(lock, tmp_path)
+    assert [setup.TORCH_INDEX in call for call in calls] == [False, True, False]
+    assert all("--no-deps" in call for call in calls)
+
+
+@pytest.mark.parametrize(
+    ("output", "line"),
+    [
+        ("NewConnectionError(...)\nERROR: No matching distribution found for torch==1", "no network: "),
+        (
+            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+            "the disk is full: ",
+        ),
+        (
+            "ERROR: some\nERROR: No matching distribution found for a==1",
+            "pip failed: No matching distribution found for a",
+        ),
+    ],
+)
+def test_a_failure_of_pip_becomes_one_line(setup: ModuleType, output: str, line: str) -> None:
+    reason = setup.pip_failure(output)
+    assert reason.startswith(line)
+    assert "\n" not in reason
+
+
+@pytest.mark.parametrize("name", ["requirements-cpu.lock", "requirements-dev.lock"])
+def test_locks_hold_pins_only(setup: ModuleType, name: str) -> None:
+    pins = setup.requirements(ROOT / name)
+    assert all(re.fullmatch(r"[a-z0-9][a-z0-9._-]*==[A-Za-z0-9.+]+", pin) for pin in pins)
+    assert len({pin.partition("==")[0] for pin in pins}) == len(pins)
+    # Their builds for this platform want CUDA, and break transformers where it is missing.
+    assert not any(pin.startswith(("torchvision", "torchaudio", "torchcodec")) for pin in pins)
