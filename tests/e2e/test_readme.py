@@ -44,6 +44,7 @@ def run(service: Service) -> Callable[..., str]:
             timeout=240,
             check=False,
         )
+        print(done.stdout)  # for who wants to see what the README should show
         assert done.returncode == 0, done.stderr
         return done.stdout
 
