@@ -33,7 +33,7 @@ class Service:
         self._environ = dict(environ or {})
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, timeout_s: float = 180) -> None:
+    def start(self, timeout_s: float = 300) -> None:
         """Start it and wait until it says that it is ready.
 
         Raises:

