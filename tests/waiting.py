@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -23,3 +24,10 @@ def wait_for(condition: Callable[[], T], *, timeout_s: float = 10, every_s: floa
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what or condition} did not come true within {timeout_s} s")
         time.sleep(every_s)
+
+
+async def until(condition: Callable[[], object], *, timeout_s: float = 10) -> None:
+    """Let the other tasks of this loop run until the condition is true. Raises TimeoutError."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 (any condition, not only of ours)
+            await asyncio.sleep(0)
