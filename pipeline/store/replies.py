@@ -1,4 +1,4 @@
-"""Replies of the store as Python values. The client's types allow text or bytes, whichever way it was opened; ours gives bytes."""
+"""Replies of the store as Python values. The client's types allow text or bytes, whichever way it was opened."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ async def test_a_foreign_prompt_cannot_be_removed_and_looks_missing(new_user: Co
 
 
 async def test_sync_gives_up_waiting_at_the_servers_limit_and_the_prompt_goes_on(user: httpx.AsyncClient) -> None:
-    answer = await submit(user, sync=True, modelId="test/slow")
+    answer = await submit(user, sync=True, modelId="test/slow", parameters=None)
     assert answer["error"] == f"not finished within {SYNC_WAIT_S:g} s; the prompt goes on"
     assert answer["prompt"]["status"] == "running"
     assert "responseMessage" not in answer
