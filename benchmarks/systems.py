@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MODEL_NAME = "SmolLM2-135M-Instruct"
 MODEL_ID = f"HuggingFaceTB/{MODEL_NAME}"
 #: The flags of serve_config.yaml's model, in the words of vLLM's command line.
-ENGINE_ARGS = {"dtype": "bfloat16", "enforce_eager": True, "max_num_seqs": 32, "max_model_len": 8192}
+ENGINE_ARGS = {"dtype": "float32", "enforce_eager": True, "max_num_seqs": 32, "max_model_len": 8192}
 
 #: The same for all.
 _COMMON = {

@@ -24,6 +24,7 @@ from redis.exceptions import (
 
 from pipeline.errors import StoreRefused, StoreUnavailable
 from pipeline.store.keys import Keys
+from pipeline.store.replies import text
 
 OLDEST_VERSION = (6, 2)
 #: Connections of one client; callers beyond wait their turn, so that a burst cannot open thousands.
@@ -168,7 +169,7 @@ async def verify_store(client: Redis, keys: Keys, expected_id: str = "") -> str:
                 raise StoreRefused("the store holds prompts but its identity key is gone: part of it was lost")
             await client.hsetnx(keys.identity(), "id", secrets.token_hex(8))
             identity = await client.hget(keys.identity(), "id")
-        found = bytes(identity or b"").decode()
+        found = text(identity)
         if expected_id and found != expected_id:
             raise StoreRefused(f"the store is {found}, expected is {expected_id}")
         return found
