@@ -7,11 +7,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.service import ROOT, Service
-from tests.waiting import wait_for
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: Names of the blocks marked ``sh``, in order. The first logs in, the others stand on it.
@@ -31,26 +29,8 @@ def test_every_block_is_known():
     assert len(blocks("sh (cluster)")) == 1
 
 
-@pytest.fixture(scope="module")
-def warm_service(service: Service) -> Service:
-    """The model has answered once: the first answer takes longer, and this service waits for a synchronous one only briefly."""
-    with httpx.Client(base_url=service.url, timeout=60) as client:
-        login = {"appHost": "unnamed", "slug": "1backend", "password": "changeme"}
-        token = client.post("/user-svc/login", json=login).json()["token"]["token"]
-        client.headers["Authorization"] = f"Bearer {token}"
-        client.post("/prompt-svc/prompt", json={"id": "warm-up", "prompt": "Hello"}).raise_for_status()
-
-        def ended() -> bool:
-            query = {"filters": [{"field": "id", "operator": "equals", "value": "warm-up"}]}
-            (prompt,) = client.post("/prompt-svc/prompts", json={"query": query}).json()["prompts"]
-            return prompt["status"] == "completed"
-
-        wait_for(ended, timeout_s=120, every_s=0.2, what="the first answer")
-    return service
-
-
 @pytest.fixture
-def run(warm_service: Service) -> Callable[..., str]:
+def run(service: Service) -> Callable[..., str]:
     """Runs a block in a shell that has logged in; returns what it printed."""
 
     def run(name: str, prelude: str = "", **environ: str) -> str:
@@ -58,7 +38,7 @@ def run(warm_service: Service) -> Callable[..., str]:
         script = prelude + (login if name == "log in" else f"{{ {login} }} > /dev/null\n{block}")
         done = subprocess.run(
             ["bash", "-eu", "-c", script],
-            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PORT": str(warm_service.port), **environ},
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PORT": str(service.port), **environ},
             capture_output=True,
             text=True,
             timeout=240,

@@ -56,6 +56,8 @@ class MemoryAttempts:
     def __init__(self, **prompts: StoredPrompt) -> None:
         self.prompts = prompts
         self.replicas: dict[str, int] = {}
+        #: As the last heartbeat said.
+        self.permits_used = 0
         #: Names of the calls that were made, in order.
         self.calls: list[str] = []
         #: What the next calls raise instead, first one first.
@@ -112,9 +114,10 @@ class MemoryAttempts:
         return written
 
     async def heartbeat(
-        self, model_id: str, replica: str, leases: Iterable[tuple[str, int]], *, lease_s: float
+        self, model_id: str, replica: str, leases: Iterable[tuple[str, int]], *, lease_s: float, permits_used: int = 0
     ) -> tuple[bool, list[str]]:
         await self._call("heartbeat")
+        self.permits_used = permits_used
         gone = [ref for ref, fence in leases if (p := self._owned(ref, fence)) is None or p.holder != replica]
         return replica in self.replicas, gone
 

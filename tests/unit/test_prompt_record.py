@@ -106,8 +106,8 @@ def test_token_ids_are_four_little_endian_bytes_each(token_ids: list[int]):
 )
 def test_sampling_comes_back_as_it_was_stored(sampling: SamplingParameters):
     raw = new_prompt(sampling=sampling).to_record()["sampling"]
-    assert isinstance(raw, str)
-    assert sampling_from_record(raw.encode()) == sampling
+    assert isinstance(raw, bytes)
+    assert sampling_from_record(raw) == sampling
 
 
 def test_ids_are_unique_per_user():
