@@ -164,5 +164,7 @@ def prepare(environ: MutableMapping[str, str], folders: Folders) -> None:
     environ["PROMPT_SVC_MODELS_DIR"] = str(folders.models)
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environ.get("PYTHONPATH")]))
     environ["PYTHONUNBUFFERED"] = "1"
+    # Seconds; Serve replaces its proxy after three failed checks. At Ray's 10 a killed one was gone for 24 s.
+    environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S", "1")
     environ.setdefault("HF_HUB_OFFLINE", "1")
     environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -18,8 +18,8 @@ from tests.chaos.history import Asked, Connection, Event, History, Kind, Outcome
 CALL_S, SYNC_S = 8.0, 150.0
 #: A stream is silent for at most this long: the service sends a comment every 15 s.
 SILENCE_S = 20.0
-#: Pause before trying again, seconds.
-PAUSE_S = 0.05
+#: First and longest pause before trying again, seconds.
+PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.4
 #: The cursor in front of everything in a thread.
 BEGINNING = "0-0"
 
@@ -74,11 +74,13 @@ class Caller:
 
     async def submit_until_known(self, asked: Asked, *, sync: bool, deadline: float) -> bool:
         """Submit, again and again under the same id, until the outcome is known. Whether it was accepted."""
+        pause = PAUSE_S
         call = self.submit_and_wait if sync else self.submit
         while time.monotonic() < deadline:
             if await call(asked) is Outcome.OK:
                 return True
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
         return False
 
     async def cancel(self, prompt_id: str, entries: Callable[[], int] | None = None) -> Outcome:

@@ -22,6 +22,8 @@ USERS = 4
 SETTLE_S = 20.0
 #: The doors are probed for so long after a fault at least, seconds.
 PROBE_S = 3.0
+#: Those that stay shut are knocked at for so long, seconds.
+LONGEST_PROBE_S = 30.0
 NAMESPACE = "ps"
 
 EXPECTED: Mapping[FaultKind, Expectations] = {
@@ -142,7 +144,8 @@ class Chaos:
         at = nemesis.struck_at
 
         def over() -> bool:
-            return striking.done() and time.monotonic() > at + PROBE_S
+            now = time.monotonic()
+            return striking.done() and now > at + PROBE_S and (workload.doors_work(at) or now > at + LONGEST_PROBE_S)
 
         probes = [
             asyncio.create_task(workload.probe_next_token(at)),

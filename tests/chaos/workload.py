@@ -14,7 +14,7 @@ from pipeline.engine import SamplingParameters
 from tests.chaos.client import PAUSE_S, Caller, Reader, User
 from tests.chaos.config import WOBBLY
 from tests.chaos.dump import StoreView
-from tests.chaos.history import Asked, History, Outcome, Recovery
+from tests.chaos.history import Asked, History, Kind, Outcome, Recovery
 
 #: Submissions are spread over so many seconds.
 SPREAD_S = 3.0
@@ -175,6 +175,11 @@ class Workload:
         with suppress(TimeoutError):
             await asyncio.wait_for(reader.news.wait(), GIVE_UP_S)
         self._history.next_tokens.append(Recovery(what=asked.id, seconds=time.monotonic() - since))
+
+    def doors_work(self, since: float) -> bool:
+        """Whether every kind of call has succeeded since then."""
+        operations = [o for o in self._history.operations if o.began >= since and o.outcome is Outcome.OK]
+        return {o.kind for o in operations} >= set(Kind) - {Kind.SUBMIT_SYNC}
 
     async def probe_doors(self, until: Callable[[], bool]) -> None:
         """Accept, cancel, list, get and subscribe, over and over, until told otherwise (D4)."""
