@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -15,11 +17,12 @@ PROMPTS = 50
 LOGIN = {"appHost": "unnamed", "slug": "1backend", "password": "changeme"}
 
 
-async def _client(service: Service) -> httpx.AsyncClient:
-    client = httpx.AsyncClient(base_url=service.url, timeout=30)
-    token = (await client.post("/user-svc/login", json=LOGIN)).json()["token"]["token"]
-    client.headers["Authorization"] = f"Bearer {token}"
-    return client
+@asynccontextmanager
+async def _logged_in(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
+        token = (await client.post("/user-svc/login", json=LOGIN)).json()["token"]["token"]
+        client.headers["Authorization"] = f"Bearer {token}"
+        yield client
 
 
 async def _count(client: httpx.AsyncClient, *statuses: str) -> int:
@@ -33,7 +36,7 @@ async def test_fifty_acknowledged_prompts_survive_kill_9_of_everything(tmp_path:
     service = Service(tmp_path / "data")
     try:
         await asyncio.to_thread(service.start)
-        async with await _client(service) as client:
+        async with _logged_in(service) as client:
             body = {"prompt": "Count to ten.", "parameters": {"textToText": {"maxTokens": 24}}}
             replies = await asyncio.gather(
                 *(client.post("/prompt-svc/prompt", json={**body, "id": f"p-{i}"}) for i in range(PROMPTS))
@@ -44,7 +47,7 @@ async def test_fifty_acknowledged_prompts_survive_kill_9_of_everything(tmp_path:
         await asyncio.to_thread(service.kill_everything)
 
         await asyncio.to_thread(service.start)
-        async with await _client(service) as client:
+        async with _logged_in(service) as client:
 
             async def all_completed() -> bool:
                 return await _count(client, "completed") == PROMPTS
