@@ -45,8 +45,11 @@ format: setup-dev ## let ruff format and fix
 	$(VENV)/ruff check --fix .
 	$(VENV)/ruff format .
 
-bench: setup-bench ## measure side by side; writes benchmarks/results
-	$(VENV)/python -m benchmarks
+bench: setup-bench ## measure side by side; writes benchmarks/results (about 20 minutes, quiet machine)
+	-$(VENV)/python -m benchmarks --minutes 15
+	-$(VENV)/python -m benchmarks.accept
+	-$(VENV)/python -m benchmarks.profile_ttft
+	-$(VENV)/python -m benchmarks.queue_core --minutes 3
 
 clean: ## remove caches; .venv and data stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

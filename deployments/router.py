@@ -48,8 +48,9 @@ class Dispatcher:
             grants = await ledger.grant.remote(BATCH)
             for grant in grants:
                 self._supervisor.spawn(self._dispatch(ledger, grant), name=f"dispatch {self._model_id}")
-            if grants:
+            if len(grants) == BATCH:
                 continue
+            # Nothing waits any more, or no permit is free: whatever changes that rings.
             try:
                 await asyncio.wait_for(self._woken.wait(), POLL_S)
             except TimeoutError:
@@ -77,7 +78,9 @@ class Dispatcher:
             logger.warning("the ledger of %s did not hear of a lost lease (%s)", self._model_id, type(error).__name__)
 
 
-@serve.deployment(num_replicas=2, ray_actor_options={"num_cpus": 0.1}, health_check_period_s=1, health_check_timeout_s=5)
+@serve.deployment(
+    num_replicas=2, ray_actor_options={"num_cpus": 0.1}, health_check_period_s=1, health_check_timeout_s=5
+)
 class Router:
     """One replica dispatches for every model; several share the work by asking the same ledgers."""
 

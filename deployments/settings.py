@@ -32,6 +32,7 @@ class ModelSpec(BaseModel):
     id: str = Field(min_length=1)
     #: Other ids that run on this model.
     aliases: tuple[str, ...] = ()
+    #: What generates. ``scripted`` is for tests: it makes its answers up.
     engine: Literal["vllm", "scripted"] = "vllm"
     #: Hugging Face id, a path, or ``embedded:smollm2`` (the model that ships with the project).
     source: str
@@ -58,6 +59,7 @@ class Settings(BaseSettings):
     #: Identity the store must have; empty: whatever it has (a fresh store gets one). See docs on wiped stores.
     store_id: str = ""
 
+    #: The catalogue; each model becomes one deployment.
     models: tuple[ModelSpec, ...] = Field(min_length=1)
     #: Id of the model that runs a prompt which names none; empty: the first one.
     default_model: str = ""
@@ -70,19 +72,23 @@ class Settings(BaseSettings):
     admin_password: SecretStr = SecretStr("")
     #: PEM of the RS256 key that signs access tokens; empty: ``<data_dir>/jwt-private.pem``, made when missing.
     jwt_private_key: SecretStr = SecretStr("")
+    #: How long an access token is good.
     access_token_hours: Annotated[float, Field(gt=0, le=24 * 366)] = 24
 
     #: How long a sync prompt is waited for, seconds.
     sync_wait_s: Annotated[float, Field(gt=0)] = 600
     #: Seconds between comments on an idle stream.
     sse_heartbeat_s: Annotated[float, Field(gt=0)] = 15
+    #: Longest request body, bytes.
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
 
     #: How long an attempt may go without a heartbeat, seconds.
     lease_s: Annotated[float, Field(gt=0)] = 10
     #: How long a granted prompt may wait for a replica to claim it, seconds.
     claim_s: Annotated[float, Field(gt=0)] = 5
+    #: Seconds between two heartbeats of a replica; well below the lease.
     heartbeat_s: Annotated[float, Field(gt=0)] = 3
+    #: Longest time between two looks at expired leases and due retries, seconds.
     sweep_s: Annotated[float, Field(gt=0)] = 1
 
     @model_validator(mode="after")

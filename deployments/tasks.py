@@ -8,6 +8,8 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from pipeline.errors import describe
+
 logger = logging.getLogger("ray.serve")
 
 T = TypeVar("T")
@@ -46,7 +48,7 @@ class Supervisor:
                 await work()
                 logger.warning("%s ended, starting it again", name)
             except Exception as error:  # A supervisor's top: whatever it was, the work goes on.
-                logger.warning("%s failed (%s: %s), starting it again", name, type(error).__name__, error)
+                logger.warning("%s failed, starting it again: %s", name, describe(error))
             pause = FIRST_PAUSE_S if loop.time() - started > 10 * LONGEST_PAUSE_S else min(2 * pause, LONGEST_PAUSE_S)
             await asyncio.sleep(pause)
 

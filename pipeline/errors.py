@@ -6,6 +6,8 @@ default message. Messages are shown to clients and written to logs: they must ne
 
 from __future__ import annotations
 
+import traceback
+
 
 class PromptSvcError(Exception):
     """Something went wrong in Prompt Svc."""
@@ -131,6 +133,18 @@ class PermanentEngineError(EngineError):
 
 class EngineDead(EngineError):
     """The engine is gone; the replica that holds it must be replaced. Not recoverable in this process."""
+
+
+def describe(error: BaseException) -> str:
+    """Where an error came from, without its message: that may hold a prompt (DESIGN §4, D7)."""
+    parts: list[str] = []
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        parts.append(type(current).__qualname__ + "\n" + "".join(traceback.format_tb(current.__traceback__)))
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return "caused by ".join(parts).rstrip()
 
 
 def _shorten(value: object, limit: int = 80) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from pipeline.engine import SamplingParameters
 from pipeline.retry import DEFAULT_MAX_RETRIES
@@ -61,7 +63,7 @@ class NewPrompt:
             "model": self.model_id,
             "prompt": self.prompt,
             "tokens": pack_token_ids(self.prompt_token_ids),
-            "sampling": json.dumps(asdict(self.sampling)),
+            "sampling": orjson.dumps(self.sampling),
             "max_retries": self.max_retries,
             "priority": self.priority,
             "sync": int(self.sync),
@@ -151,6 +153,6 @@ class Prompt:
 
 
 def sampling_from_record(raw: bytes) -> SamplingParameters:
-    fields = json.loads(raw)
+    fields = orjson.loads(raw)
     fields["stop"] = tuple(fields["stop"])
     return SamplingParameters(**fields)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -59,7 +60,7 @@ async def subscription(
 ) -> AsyncIterator[Stream]:
     """Subscribe to a thread; entered once the headers are there."""
     headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
-    path = f"/prompt-svc/prompts/{thread_id}/responses/subscribe"
+    path = f"/prompt-svc/prompts/{quote(thread_id, safe='')}/responses/subscribe"
     async with client.stream("GET", path, headers=headers, timeout=httpx.Timeout(10, read=None)) as response:
         assert response.status_code == 200, await response.aread()
         assert response.headers["content-type"].startswith("text/event-stream")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -23,3 +24,22 @@ def wait_for(condition: Callable[[], T], *, timeout_s: float = 10, every_s: floa
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what or condition} did not come true within {timeout_s} s")
         time.sleep(every_s)
+
+
+async def until(condition: Callable[[], object], *, timeout_s: float = 10) -> None:
+    """Let the other tasks of this loop run until the condition is true. Raises TimeoutError."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 (any condition, not only of ours)
+            await asyncio.sleep(0)
+
+
+async def until_true(
+    condition: Callable[[], Awaitable[T]], *, timeout_s: float = 10, every_s: float = 0.02, what: str = ""
+) -> T:
+    """``wait_for`` for a condition that is awaited."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := await condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what or condition} did not come true within {timeout_s} s")
+        await asyncio.sleep(every_s)
+    return value

@@ -57,9 +57,7 @@ class Ingress:
         await verify_store(self._client, keys, settings.store_id)
         self._passwords = Passwords()
         accounts = Accounts(RedisAccounts(self._client, AccountKeys(settings.redis_namespace)), self._passwords)
-        await ensure_admin(
-            accounts, settings.admin_password.get_secret_value(), bound_to_loopback=_bound_to_loopback()
-        )
+        await ensure_admin(accounts, settings.admin_password.get_secret_value(), bound_to_loopback=_bound_to_loopback())
         tokens = Tokens(
             signing_key(settings.jwt_private_key.get_secret_value(), settings.data_dir),
             lifetime_s=settings.access_token_hours * 3600,
@@ -77,9 +75,9 @@ class Ingress:
                 MessageStore(self._client, keys),
                 ThreadReader(self._client, keys, hub),
             ).routes(gate),
-            *ModelSvc(
-                settings, {spec.id: ModelQueue(self._client, keys, spec.id) for spec in settings.models}
-            ).routes(gate),
+            *ModelSvc(settings, {spec.id: ModelQueue(self._client, keys, spec.id) for spec in settings.models}).routes(
+                gate
+            ),
             *UserSvc(accounts, tokens, max_body_bytes=settings.max_body_bytes).routes(gate),
         ]
 

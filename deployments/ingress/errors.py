@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import traceback
 from collections.abc import Mapping
 
 from redis import exceptions as redis_errors
@@ -14,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.errors import PromptSvcError, ServerError, StoreUnavailable
+from pipeline.errors import PromptSvcError, ServerError, StoreUnavailable, describe
 
 logger = logging.getLogger(__name__)
 
@@ -97,18 +96,6 @@ def error_body(status: int, message: str, headers: Mapping[str, str] | None = No
     first_line = (message.splitlines() or [""])[0]
     content = json.dumps({"error": first_line}, ensure_ascii=False).encode("utf-8", "replace")
     return Response(content, status, headers, media_type="application/json")
-
-
-def describe(error: BaseException) -> str:
-    """Where an error came from, without its message: that may hold a prompt (DESIGN §4, D7)."""
-    parts: list[str] = []
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        parts.append(type(current).__qualname__ + "\n" + "".join(traceback.format_tb(current.__traceback__)))
-        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
-    return "caused by ".join(parts).rstrip()
 
 
 def _route_of(scope: Scope) -> str:

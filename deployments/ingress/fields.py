@@ -31,9 +31,10 @@ class Private:
 
 
 def _as_text(value: object) -> object:
-    if isinstance(value, bool | int | float):
+    if isinstance(value, bool | float):
         return orjson.dumps(value).decode()
-    return value
+    # orjson knows integers of 64 bits only.
+    return str(value) if isinstance(value, int) else value
 
 
 def _as_integer(value: object) -> object:

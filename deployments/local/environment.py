@@ -158,6 +158,8 @@ def prepare(environ: MutableMapping[str, str], folders: Folders) -> None:
         environ["RAY_AUTH_TOKEN_PATH"] = str(folders.ray_token)
         environ.pop("RAY_AUTH_TOKEN", None)
     environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray would run replicas at nice 15: whatever else the machine does would go before the answers.
+    environ.setdefault("RAY_worker_niceness", "0")
     environ["PROMPT_SVC_DATA_DIR"] = str(folders.data)
     environ["PROMPT_SVC_MODELS_DIR"] = str(folders.models)
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environ.get("PYTHONPATH")]))

@@ -18,7 +18,7 @@ from deployments.replica.permits import Permits
 from deployments.tasks import Supervisor
 from pipeline.delta import Delta, DeltaKind, FinishReason
 from pipeline.engine import Engine, TextRequest
-from pipeline.errors import EngineDead, EngineError, PermanentEngineError, StaleLease
+from pipeline.errors import EngineDead, EngineError, PermanentEngineError, StaleLease, describe
 from pipeline.ids import new_id
 from pipeline.retry import RetryAfter, RetryPolicy
 from pipeline.store.attempts import AttemptStore, Claimed
@@ -239,7 +239,7 @@ class AttemptRunner:
         # Only our own errors are worded to be shown; the text of any other might quote the prompt.
         message = str(error) if isinstance(error, EngineError) else f"internal error ({type(error).__name__})"
         if not isinstance(error, EngineError):
-            logger.error("an attempt failed unexpectedly", exc_info=error)
+            logger.error("an attempt failed unexpectedly: %s", describe(error))
         decision = RetryPolicy(max_retries=claimed.max_retries).decide(
             failures=claimed.failures + 1, permanent=isinstance(error, PermanentEngineError)
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 
 from redis.exceptions import RedisError
@@ -40,6 +41,8 @@ class LogWriter:
         self._store = store
         self._dirty: dict[LogTail, None] = {}
         self._work = asyncio.Event()
+        #: Set with the first delta of an attempt: it does not wait for those that gather.
+        self._hurry = asyncio.Event()
         self._last_write = 0.0
 
     def put(self, tail: LogTail, delta: Delta) -> None:
@@ -48,6 +51,8 @@ class LogWriter:
         tail._pending = delta if pending is None else _merge(pending, delta)
         self._dirty[tail] = None
         self._work.set()
+        if tail._urgent:
+            self._hurry.set()
 
     async def take(self, tail: LogTail) -> Delta | None:
         """What is not written yet, once no write of this attempt is under way. It is the caller's from then on."""
@@ -63,10 +68,11 @@ class LogWriter:
         loop = asyncio.get_running_loop()
         while True:
             await self._work.wait()
-            if not any(tail._urgent for tail in self._dirty):
-                wait = self._last_write + COALESCE_S - loop.time()
-                if wait > 0:
-                    await asyncio.sleep(wait)
+            wait = self._last_write + COALESCE_S - loop.time()
+            if wait > 0 and not self._hurry.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._hurry.wait(), wait)
+            self._hurry.clear()
             self._work.clear()
             batch = list(self._dirty)
             self._dirty.clear()

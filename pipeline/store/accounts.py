@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from pipeline.accounts import Account
 from pipeline.store.account_keys import AccountKeys
+from pipeline.store.replies import text
 
 
 class RedisAccounts:
@@ -38,13 +39,13 @@ class RedisAccounts:
 
     async def by_slug(self, slug: str) -> Account | None:
         user_id = await self._client.get(self._keys.slug(slug))
-        return None if user_id is None else await self.by_id(_text(user_id))
+        return None if user_id is None else await self.by_id(text(user_id))
 
     async def by_id(self, user_id: str) -> Account | None:
         record = await self._client.hgetall(self._keys.user(user_id))
         if not record:
             return None
-        fields = {_text(name): _text(value) for name, value in record.items()}
+        fields = {text(name): text(value) for name, value in record.items()}
         return Account(
             id=fields["id"],
             slug=fields["slug"],
@@ -66,7 +67,3 @@ class RedisAccounts:
 
     async def forget_attempts(self, slug: str, address: str) -> None:
         await self._client.delete(self._keys.login_attempts(slug, address))
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value

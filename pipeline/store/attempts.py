@@ -82,7 +82,9 @@ class AttemptStore:
         """Extend the leases (ref, fence) and say how many permits are in use. Returns whether the replica is still
         registered, and the refs it no longer owns."""
         pairs = [part for lease in leases for part in lease]
-        known, *gone = await self._scripts.run("heartbeat", model_id, replica, round(lease_s * 1e6), permits_used, *pairs)
+        known, *gone = await self._scripts.run(
+            "heartbeat", model_id, replica, round(lease_s * 1e6), permits_used, *pairs
+        )
         return known == 1, [ref.decode() for ref in gone]
 
     async def finish(self, ref: str, fence: int, *, message_id: str, text: str, meta_json: str, end: Delta) -> bool:

@@ -2,26 +2,97 @@
 
 from __future__ import annotations
 
+import asyncio
+import builtins
 import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.exceptions import BusyLoadingError, ConnectionError, OutOfMemoryError, RedisError, ResponseError, TimeoutError
+from redis.exceptions import (
+    BusyLoadingError,
+    ConnectionError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
 
 from pipeline.errors import StoreRefused, StoreUnavailable
 from pipeline.store.keys import Keys
+from pipeline.store.replies import text
 
 OLDEST_VERSION = (6, 2)
 #: Connections of one client; callers beyond wait their turn, so that a burst cannot open thousands.
 MOST_CONNECTIONS = 64
 
 
+class _CancellableSend(AbstractConnection):
+    """Sends without a task of its own.
+
+    redis-py wraps each send in ``asyncio.wait_for``, which before Python 3.12 makes a task of it and loses a cancellation
+    that comes while that task is done already (cpython#86296): a cancelled caller would go on, and whoever awaits its end
+    would wait for ever.
+    """
+
+    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
+        if not self.is_connected:
+            await self.connect_check_health(check_health=False)
+        if check_health:
+            await self.check_health()  # type: ignore[no-untyped-call]
+        pieces = (
+            [command.encode() if isinstance(command, str) else command] if isinstance(command, str | bytes) else command
+        )
+        writer = self._writer
+        assert writer is not None
+        try:
+            async with asyncio.timeout(self.socket_timeout):
+                writer.writelines(pieces)
+                await writer.drain()
+        except builtins.TimeoutError:
+            await self.disconnect(nowait=True)
+            raise TimeoutError("Timeout writing to socket") from None
+        except OSError as error:
+            await self.disconnect(nowait=True)
+            raise ConnectionError(f"Error while writing to socket. {error}.") from error
+        except BaseException:
+            # Half a command may be on its way.
+            await self.disconnect(nowait=True)
+            raise
+
+
+class _Tcp(_CancellableSend, Connection):
+    pass
+
+
+class _Tls(_CancellableSend, SSLConnection):
+    pass
+
+
+class _Unix(_CancellableSend, UnixDomainSocketConnection):
+    pass
+
+
+_CONNECTIONS: dict[type[AbstractConnection] | None, type[AbstractConnection]] = {
+    None: _Tcp,
+    SSLConnection: _Tls,
+    UnixDomainSocketConnection: _Unix,
+}
+
+
+def _client(url: str, **options: Any) -> Redis:
+    parsed = parse_url(url)
+    connection_class = _CONNECTIONS[parsed.pop("connection_class", None)]
+    return Redis.from_pool(BlockingConnectionPool(connection_class=connection_class, **{**options, **parsed}))
+
+
 def connect_impatient(url: str) -> Redis:
     """A client for whoever has a caller waiting: it gives up within about 2 s (reconnecting once) rather than hang."""
-    pool = BlockingConnectionPool.from_url(
+    return _client(
         url,
         max_connections=MOST_CONNECTIONS,
         timeout=1.0,
@@ -31,12 +102,11 @@ def connect_impatient(url: str) -> Redis:
         retry_on_error=[ConnectionError],
         protocol=2,
     )
-    return Redis.from_pool(pool)
 
 
 def connect_patient(url: str) -> Redis:
     """A client for whoever works through the queue: it rides out a store that is away for a moment, then raises."""
-    pool = BlockingConnectionPool.from_url(
+    return _client(
         url,
         max_connections=MOST_CONNECTIONS,
         timeout=10.0,
@@ -46,7 +116,6 @@ def connect_patient(url: str) -> Redis:
         retry_on_error=[ConnectionError, TimeoutError, BusyLoadingError],
         protocol=2,
     )
-    return Redis.from_pool(pool)
 
 
 #: What the store answers when it is there but takes no writes: out of memory, disk full, replica, still loading.
@@ -100,7 +169,7 @@ async def verify_store(client: Redis, keys: Keys, expected_id: str = "") -> str:
                 raise StoreRefused("the store holds prompts but its identity key is gone: part of it was lost")
             await client.hsetnx(keys.identity(), "id", secrets.token_hex(8))
             identity = await client.hget(keys.identity(), "id")
-        found = bytes(identity or b"").decode()
+        found = text(identity)
         if expected_id and found != expected_id:
             raise StoreRefused(f"the store is {found}, expected is {expected_id}")
         return found

@@ -11,6 +11,7 @@ from pipeline.prompt import Prompt, make_ref
 from pipeline.query import Query
 from pipeline.store.keys import Keys
 from pipeline.store.prompts import PromptStore
+from pipeline.store.replies import text
 
 #: Members of an index read at a time.
 CHUNK = 200
@@ -89,7 +90,7 @@ class Listing:
                 while not heads[i] and offset is not None:
                     refs = await self._client.zrange(index, offset, offset + chunk - 1, desc=query.descending)
                     offset = offset + len(refs) if len(refs) == chunk else None
-                    heads[i] = [p for p in await self._prompts.get_many([r.decode() for r in refs]) if p is not None]
+                    heads[i] = [p for p in await self._prompts.get_many([text(ref) for ref in refs]) if p is not None]
                 offsets[i] = offset
             waiting = [head for head in heads if head]
             if not waiting:

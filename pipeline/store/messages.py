@@ -10,6 +10,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from pipeline.store.keys import Keys
+from pipeline.store.replies import text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,15 +31,16 @@ class MessageStore:
         self._keys = keys
 
     async def get(self, user_id: str, message_id: str) -> Message | None:
-        record = await self._client.hgetall(self._keys.message(f"{user_id}/{message_id}"))
-        if not record:
+        reply = await self._client.hgetall(self._keys.message(f"{user_id}/{message_id}"))
+        if not reply:
             return None
-        meta = record.get(b"meta")
+        record = {text(field): text(value) for field, value in reply.items()}
+        meta = record.get("meta")
         return Message(
-            id=record[b"id"].decode(),
-            thread_id=record[b"thread"].decode(),
-            text=record[b"text"].decode(),
-            user_id=record.get(b"user", b"").decode(),
-            created_us=int(record[b"created"]),
+            id=record["id"],
+            thread_id=record["thread"],
+            text=record["text"],
+            user_id=record.get("user", ""),
+            created_us=int(record["created"]),
             meta=None if meta is None else json.loads(meta),
         )

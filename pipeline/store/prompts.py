@@ -11,6 +11,7 @@ from pipeline.errors import NotFound
 from pipeline.prompt import NewPrompt, Prompt, make_ref
 from pipeline.states import Status
 from pipeline.store.keys import Keys
+from pipeline.store.replies import text
 from pipeline.store.scripts import Scripts
 
 #: A new thread is titled with the beginning of its first prompt (contract 1backend §1.1, behaviour 3).
@@ -39,7 +40,11 @@ class PromptStore:
         record = prompt.to_record()
         fields = [part for item in record.items() for part in item]
         is_new, raw = await self._scripts.run("accept", prompt.ref, prompt.prompt[:TITLE_CHARACTERS], *fields)
-        return Accepted(prompt=Prompt.from_record(dict(zip(raw[::2], raw[1::2], strict=True))), is_new=is_new == 1)
+        stored = dict(zip(raw[::2], raw[1::2], strict=True))
+        if is_new == 1:
+            sent = {name.encode(): v if isinstance(v, bytes) else str(v).encode() for name, v in record.items()}
+            stored = {**sent, **stored}
+        return Accepted(prompt=Prompt.from_record(stored), is_new=is_new == 1)
 
     async def get(self, user_id: str, prompt_id: str) -> Prompt | None:
         return (await self.get_many([make_ref(user_id, prompt_id)]))[0]
@@ -53,7 +58,7 @@ class PromptStore:
     async def owner_of(self, prompt_id: str) -> str | None:
         """The user who used this id first; only for admins, everyone else addresses their own."""
         owner = await self._client.hget(self._keys.owner(), prompt_id)
-        return None if owner is None else bytes(owner).decode()
+        return None if owner is None else text(owner)
 
     async def cancel(self, ref: str) -> Status:
         """Cancel a prompt that has not ended. Returns the terminal status it has now.

@@ -7,7 +7,6 @@ import itertools
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -25,7 +24,7 @@ SCRIPTED: dict[str, dict[str, Any]] = {
 }
 #: Attempts a slow replica holds; the prompts beyond wait.
 SLOW_PERMITS = 4
-SYNC_WAIT_S = 12.0
+SYNC_WAIT_S = 30.0
 HEARTBEAT_S = 1.0
 
 Connect = Callable[[], Awaitable[httpx.AsyncClient]]

@@ -35,7 +35,11 @@ BODIES: dict[str, tuple[bytes | dict[str, Any], int, str]] = {
     "NUL": ({"prompt": "a\x00b"}, 400, "prompt"),
     "lone surrogate": (b'{"prompt": "\\ud800"}', 400, "prompt"),
     "control characters in an id": ({**GOOD, "id": "a\nb"}, 400, "id"),
-    "a schema that is none": ({**GOOD, "parameters": {"textToText": {"jsonSchema": {"type": "no such"}}}}, 400, "jsonSchema"),
+    "a schema that is none": (
+        {**GOOD, "parameters": {"textToText": {"jsonSchema": {"type": "no such"}}}},
+        400,
+        "jsonSchema",
+    ),
 }
 
 
@@ -122,7 +126,13 @@ async def test_a_bad_query_is_named(user: httpx.AsyncClient, query: dict[str, An
 
 async def test_the_command_lines_coercions_are_accepted(new_user: Connect) -> None:
     user = await new_user()
-    body = {"prompt": 42, "sync": "false", "maxRetries": "2", "threadId": 7, "parameters": '{"textToText": {"maxTokens": "1"}}'}
+    body = {
+        "prompt": 42,
+        "sync": "false",
+        "maxRetries": "2",
+        "threadId": 7,
+        "parameters": '{"textToText": {"maxTokens": "1"}}',
+    }
     response = await user.post("/prompt-svc/prompt", json=body)
     assert response.status_code == 200, response.text
     prompt = response.json()["prompt"]

@@ -64,4 +64,6 @@ async def test_users_take_turns(user: httpx.AsyncClient, new_user, count: int) -
         await until_status(user, prompt_id, "running")
         await user.delete(f"/prompt-svc/prompt/{prompt_id}")
     await until_status(other, one, "running", timeout_s=10)
-    await asyncio.gather(*(user.delete(f"/prompt-svc/prompt/{p}") for p in many[2:]), other.delete(f"/prompt-svc/prompt/{one}"))
+    await asyncio.gather(
+        *(user.delete(f"/prompt-svc/prompt/{p}") for p in many[2:]), other.delete(f"/prompt-svc/prompt/{one}")
+    )

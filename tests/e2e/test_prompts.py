@@ -11,12 +11,15 @@ import pytest
 
 from tests.e2e.conftest import SLOW_PERMITS, SYNC_WAIT_S, Connect
 from tests.sse import subscription, text_of
+from tests.waiting import until_true
 
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 GREEDY = {"textToText": {"temperature": 0, "maxTokens": 12}}
 
 
-async def submit(client: httpx.AsyncClient, prompt: str = "What is the capital of France?", **fields: Any) -> dict[str, Any]:
+async def submit(
+    client: httpx.AsyncClient, prompt: str = "What is the capital of France?", **fields: Any
+) -> dict[str, Any]:
     body = {"prompt": prompt, "parameters": GREEDY, **fields}
     response = await client.post("/prompt-svc/prompt", json=body)
     assert response.status_code == 200, response.text
@@ -36,11 +39,12 @@ async def status_of(client: httpx.AsyncClient, prompt_id: str) -> str | None:
 
 
 async def until_status(client: httpx.AsyncClient, prompt_id: str, *wanted: str, timeout_s: float = 60) -> str:
-    async with asyncio.timeout(timeout_s):
-        while (status := await status_of(client, prompt_id)) not in wanted:
-            assert status is not None
-            await asyncio.sleep(0.05)
-    return status
+    async def reached() -> str | None:
+        status = await status_of(client, prompt_id)
+        assert status is not None, f"{prompt_id} is not listed"
+        return status if status in wanted else None
+
+    return await until_true(reached, timeout_s=timeout_s, every_s=0.05, what=f"one of {wanted}") or ""
 
 
 async def test_a_sync_prompt_is_answered_by_the_model(user: httpx.AsyncClient) -> None:
@@ -125,7 +129,9 @@ async def test_removing_a_running_prompt_cancels_it_and_frees_its_permit_within_
 ) -> None:
     async with subscription(user, "long-one") as stream:
         long = {"textToText": {"temperature": 0, "maxTokens": 500}}
-        prompt_id = (await submit(user, "Write a very long story.", threadId="long-one", parameters=long))["prompt"]["id"]
+        prompt_id = (await submit(user, "Write a very long story.", threadId="long-one", parameters=long))["prompt"][
+            "id"
+        ]
         events = stream.events()
         async with asyncio.timeout(60):
             first = await anext(events)
@@ -169,7 +175,13 @@ async def test_removing_a_finished_prompt_erases_its_text(user: httpx.AsyncClien
     assert (await user.request("DELETE", f"/prompt-svc/prompt/{prompt_id}", json={"promptId": prompt_id})).json() == {}
     assert await status_of(user, prompt_id) is None
     assert not list(store.scan_iter(f"*{prompt_id}*"))
+    assert not [key for key in store.scan_iter() if "canary-77a1" in str(value_of(store, key))]
     assert (await user.delete(f"/prompt-svc/prompt/{prompt_id}")).status_code == 404
+
+
+def value_of(store: Any, key: bytes) -> Any:
+    read = {b"hash": store.hgetall, b"string": store.get, b"stream": store.xrange}.get(store.type(key))
+    return read(key) if read else store.zrange(key, 0, -1)
 
 
 async def test_a_foreign_prompt_cannot_be_removed_and_looks_missing(new_user: Connect) -> None:
@@ -182,7 +194,7 @@ async def test_a_foreign_prompt_cannot_be_removed_and_looks_missing(new_user: Co
 
 
 async def test_sync_gives_up_waiting_at_the_servers_limit_and_the_prompt_goes_on(user: httpx.AsyncClient) -> None:
-    answer = await submit(user, sync=True, modelId="test/slow")
+    answer = await submit(user, sync=True, modelId="test/slow", parameters=None)
     assert answer["error"] == f"not finished within {SYNC_WAIT_S:g} s; the prompt goes on"
     assert answer["prompt"]["status"] == "running"
     assert "responseMessage" not in answer

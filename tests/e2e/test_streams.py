@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 
 from tests.e2e.conftest import HEARTBEAT_S, Connect
-from tests.e2e.test_prompts import submit
+from tests.e2e.test_prompts import submit, until_status
 from tests.sse import subscription, text_of
+from tests.waiting import until_true
 
 SHORT = {"textToText": {"temperature": 0, "maxTokens": 20}}
 
@@ -21,9 +22,11 @@ async def test_headers_come_at_once_and_heartbeats_while_nothing_happens(user: h
         assert time.monotonic() - began < 1
         events = stream.events()
         pending = asyncio.ensure_future(anext(events))
-        async with asyncio.timeout(10 * HEARTBEAT_S):
-            while stream.comments < 3:  # one greeting, two heartbeats
-                await asyncio.sleep(0.05)
+
+        async def greeted_and_two_heartbeats() -> bool:
+            return stream.comments >= 3
+
+        await until_true(greeted_and_two_heartbeats, timeout_s=10 * HEARTBEAT_S)
         assert not pending.done()
         pending.cancel()
 
@@ -68,9 +71,7 @@ async def test_a_thread_shows_its_answers_one_after_another(user: httpx.AsyncCli
     async with subscription(user, "ordered") as stream:
         long, short = ({"textToText": {"temperature": 0, "maxTokens": n}} for n in (40, 2))
         first = asyncio.create_task(submit(user, "Tell me a story.", threadId="ordered", sync=True, parameters=long))
-        await asyncio.sleep(0)  # the first request is on its way
-        while not (await _ids(user, "ordered")):
-            await asyncio.sleep(0.02)
+        await until_true(lambda: _ids(user, "ordered"))
         second = asyncio.create_task(submit(user, threadId="ordered", sync=True, parameters=short))
         events = await stream.until_end(ends=2)
         answers = [await first, await second]
@@ -107,6 +108,4 @@ async def test_the_end_of_a_reader_does_not_end_the_prompt(user: httpx.AsyncClie
     async with subscription(user, "left") as stream:
         prompt = (await submit(user, threadId="left", parameters=SHORT))["prompt"]
         await anext(stream.events())
-    from tests.e2e.test_prompts import until_status
-
     await until_status(user, prompt["id"], "completed")

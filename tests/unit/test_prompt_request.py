@@ -360,3 +360,7 @@ def test_prompts_and_templates_never_show_in_errors(text: str):
         with pytest.raises(ClientError) as refused:
             parse_prompt_request(body)
         assert CANARY not in refused.value.message
+
+
+def test_a_prompt_sent_as_a_huge_integer_is_its_digits():
+    assert parse_prompt_request({"prompt": -(2**63) - 1}).prompt == "-9223372036854775809"

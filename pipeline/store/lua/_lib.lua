@@ -46,7 +46,14 @@ local function set_status(p, status, now)
   p.status = status
 end
 
-local function wake(model) redis.call('PUBLISH', K.wake(model), '') end
+-- Rings only for work that can be given out: a prompt waits and a permit is free. Under load one of them is missing most of the
+-- time, and each ring costs every router a call of the ledger. Called last, when the transition is through.
+local function wake(model)
+  local s = redis.call('HMGET', K.stats(model), 'waiting', 'permits')
+  if tonumber(s[1] or '0') > 0 and tonumber(s[2] or '0') > redis.call('ZCARD', K.leases(model)) then
+    redis.call('PUBLISH', K.wake(model), '')
+  end
+end
 
 -- Queue order: priority, then users take turns, then time of acceptance. A user who joins goes behind all who wait already,
 -- one prompt each; nothing is remembered of users who do not wait.

@@ -1,5 +1,6 @@
 -- Store a prompt and queue it, once. ARGV: ref, title for a new thread, then the record as field, value, …
--- (pipeline.prompt.NewPrompt.to_record). Returns {1 if new else 0, the record as HGETALL gives it}.
+-- (pipeline.prompt.NewPrompt.to_record). Returns {1, what the store added to the record} or, for an id that was there already,
+-- {0, the record}; both as HGETALL gives them.
 local ref, title = ARGV[2], ARGV[3]
 if redis.call('EXISTS', K.prompt(ref)) == 1 then
   return { 0, redis.call('HGETALL', K.prompt(ref)) }
@@ -18,8 +19,13 @@ redis.call('HSETNX', K.thread(thread), 'title', title)
 redis.call('HSETNX', K.thread(thread), 'created', now)
 redis.call('HSET', K.thread(thread), 'updated', now)
 
-redis.call('HSET', K.prompt(ref), 'status', 'scheduled', 'seq', seq, 'place', place, 'created', now, 'updated', now,
-  'last_run', 0, 'runs', 0, 'failures', 0, 'crashes', 0, 'fence', 0, 'entries', 0, unpack(fields))
+local added = { 'status', 'scheduled', 'seq', seq, 'place', place, 'created', now, 'updated', now,
+  'last_run', 0, 'runs', 0, 'failures', 0, 'crashes', 0, 'fence', 0, 'entries', 0 }
+for i = 1, #added do
+  added[i] = tostring(added[i])
+  fields[#fields + 1] = added[i]
+end
+redis.call('HSET', K.prompt(ref), unpack(fields))
 redis.call('HSETNX', K.owner(), record.id, record.user)
 redis.call('ZADD', K.all(), seq, ref)
 redis.call('ZADD', K.by_status('scheduled'), seq, ref)
@@ -36,4 +42,4 @@ redis.call('ZADD', K.thread_messages(thread), place * 2 - 1, record.id)
 enqueue({ ref = ref, user = record.user, model = record.model, priority = record.priority, seq = seq })
 wake(record.model)
 redis.call('PUBLISH', K.bell(thread), place)
-return { 1, redis.call('HGETALL', K.prompt(ref)) }
+return { 1, added }

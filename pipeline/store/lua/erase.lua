@@ -15,5 +15,9 @@ redis.call('ZREM', K.by_user(p.user), p.ref)
 redis.call('ZREM', K.by_user_status(p.status, p.user), p.ref)
 if redis.call('HGET', K.owner(), p.id) == p.user then redis.call('HDEL', K.owner(), p.id) end
 redis.call('DEL', K.prompt(p.ref), K.log(p.ref))
+if redis.call('EXISTS', K.thread_prompts(p.thread), K.thread_messages(p.thread)) == 0 then
+  -- The title is the beginning of the first prompt.
+  redis.call('DEL', K.thread(p.thread))
+end
 redis.call('PUBLISH', K.bell(p.thread), p.place .. ' end')
 return 'erased'

@@ -1,0 +1,136 @@
+"""The README's commands, as they stand there, against the real service. Only PORT differs, which they read themselves."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.service import ROOT, Service
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+#: Names of the blocks marked ``sh``, in order. The first logs in, the others stand on it.
+NAMES = ("log in", "ask and wait", "ask and stream", "list", "cancel and remove", "kill")
+#: Another service on this machine is not the README's to kill: its pgrep finds only what belongs to this one.
+_OWN_PGREP = """
+pgrep() { for pid in $(command pgrep "$@"); do case " $OWN " in *" $pid "*) echo "$pid";; esac; done; }
+"""
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{re.escape(language)}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def test_every_block_is_known():
+    assert len(blocks("sh")) == len(NAMES)
+    assert len(blocks("sh (cluster)")) == 1
+
+
+@pytest.fixture
+def run(service: Service) -> Callable[..., str]:
+    """Runs a block in a shell that has logged in; returns what it printed."""
+
+    def run(name: str, prelude: str = "", **environ: str) -> str:
+        login, block = blocks("sh")[0], blocks("sh")[NAMES.index(name)]
+        script = prelude + (login if name == "log in" else f"{{ {login} }} > /dev/null\n{block}")
+        done = subprocess.run(
+            ["bash", "-eu", "-c", script],
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PORT": str(service.port), **environ},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        print(done.stdout)  # for who wants to see what the README should show
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def event_numbers(stream: str) -> list[int]:
+    return [int(number) for number in re.findall(r"^id: 1-(\d+)$", stream, re.MULTILINE)]
+
+
+def documents(text: str) -> list[dict]:
+    """The JSON documents that several curls printed one behind another."""
+    found, decoder = [], json.JSONDecoder()
+    while text := text.strip():
+        document, end = decoder.raw_decode(text)
+        found.append(document)
+        text = text[end:]
+    return found
+
+
+def test_log_in(run: Callable[..., str]):
+    (me,) = documents(run("log in"))
+    assert me["user"]["slug"] == "1backend"
+    assert me["roles"] == ["user-svc:admin", "user-svc:user"]
+
+
+def test_ask_and_wait(run: Callable[..., str]):
+    (answer,) = documents(run("ask and wait"))
+    assert answer["prompt"]["status"] == "completed"
+    assert "Paris" in answer["responseMessage"]["text"]
+    assert answer["responseMessage"]["text"] in README
+
+
+def test_ask_and_stream(run: Callable[..., str]):
+    prompt, first, second = run("ask and stream").split(": subscribed\n")
+    assert documents(prompt)[0]["prompt"]["status"] in ("scheduled", "running")
+    assert event_numbers(first) == [1, 2]
+    numbers = event_numbers(second)
+    assert numbers == list(range(3, 3 + len(numbers)))
+    assert '"type":"done"' in second.strip().splitlines()[-1]
+
+
+def test_list(run: Callable[..., str]):
+    (page,) = documents(run("list"))
+    assert len(page["prompts"]) == 1
+    assert page["prompts"][0]["status"] in ("completed", "running")
+    assert page["count"] >= 1
+
+
+def test_cancel_and_remove(run: Callable[..., str]):
+    accepted, nothing, canceled, nothing_more, erased = documents(run("cancel and remove"))
+    assert (accepted["prompt"]["id"], accepted["prompt"]["status"]) == ("prom_12345", "scheduled")
+    assert nothing == nothing_more == {}
+    assert [prompt["status"] for prompt in canceled["prompts"]] == ["canceled"]
+    assert erased == {"prompts": [], "count": 0}
+
+
+def test_kill_it_and_watch(run: Callable[..., str], service: Service):
+    own = " ".join(str(process.pid) for process in service.processes())
+    stream = run("kill", _OWN_PGREP, OWN=own)
+    numbers = event_numbers(stream)
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert stream.count('"type":"done"') == 1
+    assert '"type":"restart"' not in stream
+    killed = {pid for pid in own.split() if not Path("/proc", pid).exists()}
+    assert killed, "nothing was killed"
+
+
+@pytest.mark.parametrize(
+    ("target", "runs"),
+    [
+        ("serve", "-m deployments.local"),
+        ("check", "-m deployments.config_file serve_config.yaml"),
+        ("test", "tests/e2e"),
+    ],
+)
+def test_the_make_commands_run_what_is_tested(target: str, runs: str):
+    assert f"make {target}" in README
+    done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert runs in done.stdout
+
+
+def test_the_cluster_commands_name_files_that_are_valid():
+    """``serve deploy`` itself has a test of its own, cluster.yaml one among the unit tests."""
+    (block,) = blocks("sh (cluster)")
+    for name in re.findall(r"\S+\.yaml", block):
+        assert (ROOT / name).is_file()
+    check = [sys.executable, "-m", "deployments.config_file", "serve_config.yaml"]
+    assert subprocess.run(check, cwd=ROOT, capture_output=True, check=False).returncode == 0

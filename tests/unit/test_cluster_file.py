@@ -1,0 +1,92 @@
+"""cluster.yaml against Ray's own schema, and against what the service needs of a cluster."""
+
+import json
+import re
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+ENV_FILE = ROOT / "deploy" / "prompt-svc.env.example"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    ray = find_spec("ray")
+    assert ray is not None
+    assert ray.origin is not None
+    return json.loads((Path(ray.origin).parent / "autoscaler" / "ray-schema.json").read_text(encoding="utf-8"))
+
+
+def test_rays_own_schema_accepts_it(cluster: dict[str, Any], schema: dict[str, Any]):
+    jsonschema.validate(cluster, schema)
+
+
+def test_the_schema_notices_a_typo(cluster: dict[str, Any], schema: dict[str, Any]):
+    with pytest.raises(jsonschema.ValidationError, match="max_wokers"):
+        jsonschema.validate({**cluster, "max_wokers": 3}, schema)
+
+
+def test_the_head_takes_no_work(cluster: dict[str, Any]):
+    head = cluster["available_node_types"][cluster["head_node_type"]]
+    assert head["resources"]["CPU"] == 0
+    assert "GPU" not in head["resources"]
+
+
+def test_the_pools_hold_what_serve_config_asks_for(cluster: dict[str, Any]):
+    config = yaml.safe_load((ROOT / "serve_config.yaml").read_text(encoding="utf-8"))
+    pools = {name: pool for name, pool in cluster["available_node_types"].items() if name != cluster["head_node_type"]}
+    replicas = {d["name"]: d for d in config["applications"][0]["deployments"]}
+    front = sum(
+        replicas[name]["num_replicas"] * replicas[name]["ray_actor_options"]["num_cpus"]
+        for name in ("Ingress", "Router")
+    )
+    assert front <= pools["cpu"]["min_workers"] * pools["cpu"]["resources"]["CPU"]
+    assert pools["gpu"]["resources"]["GPU"] == 1
+    assert sum(pool["max_workers"] for pool in pools.values()) <= cluster["max_workers"]
+
+
+@pytest.mark.parametrize("commands", ["head_start_ray_commands", "worker_start_ray_commands"])
+def test_every_node_starts_with_the_secrets_and_a_token(cluster: dict[str, Any], commands: str):
+    (start,) = [command for command in cluster[commands] if "ray start" in command]
+    assert start.index(". ~/prompt-svc.env") < start.index("RAY_AUTH_MODE=token") < start.index("ray start")
+    assert "~/prompt-svc.env" in cluster["file_mounts"]
+    subprocess.run(["bash", "-n", "-c", start], check=True)
+
+
+def test_no_port_of_ray_is_that_of_redis(cluster: dict[str, Any]):
+    text = " ".join(cluster["head_start_ray_commands"] + cluster["worker_start_ray_commands"])
+    assert re.findall(r"(?:--port=|IP:)(\d+)", text) == ["6380", "6380"]
+    assert "--dashboard-host=127.0.0.1" in text
+
+
+def test_the_example_of_the_secrets_names_settings_that_exist():
+    from deployments.settings import Settings
+
+    printed = subprocess.run(
+        ["bash", "-c", f"set -a; . '{ENV_FILE}'; env -0"], check=True, capture_output=True, text=True, env={}
+    ).stdout
+    names = {line.partition("=")[0] for line in printed.split("\0")}
+    prefix = "PROMPT_SVC_"
+    ours = {name.removeprefix(prefix).lower() for name in names if name.startswith(prefix)}
+    assert ours == {"store_id", "admin_password", "jwt_private_key"}
+    assert ours <= set(Settings.model_fields)
+    assert {"REDIS_URL", "RAY_AUTH_TOKEN"} <= names
+
+
+def test_the_image_installs_the_gpu_extra():
+    text = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
+    assert '".[gpu]"' in text
+    for source in re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE):
+        for name in source.split():
+            assert (ROOT / name).exists(), name

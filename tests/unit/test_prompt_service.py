@@ -1,0 +1,160 @@
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError
+
+from deployments.ingress import hub as module
+from deployments.ingress.hub import Hub
+from deployments.ingress.service import PromptService
+from deployments.models import ModelText, PromptTooLong
+from deployments.settings import ModelSpec, Settings
+from deployments.tasks import Supervisor
+from pipeline.errors import InvalidField, NotFound, StoreUnavailable
+from pipeline.prompt import NewPrompt, Prompt
+from pipeline.states import Status
+from pipeline.store.prompts import Accepted
+from pipeline.submission import PromptSubmission
+from tests.unit.logs_in_memory import THREAD, USER, MemoryLogs
+from tests.unit.test_wire import WAITING
+from tests.waiting import until
+
+MODEL = ModelSpec(id="org/small", aliases=("documented",), engine="scripted", source="none", context_tokens=64)
+PROMPT = replace(WAITING, id="a", user_id=USER, thread_id=THREAD, place=1)
+
+
+class Prompts:
+    """The store's prompts: one that the test changes, and what was accepted."""
+
+    def __init__(self) -> None:
+        self.current: Prompt | None = PROMPT
+        self.accepted: list[NewPrompt] = []
+        self.failing: Exception | None = None
+        self.looks = 0
+
+    async def accept(self, new: NewPrompt) -> Accepted:
+        if self.failing:
+            raise self.failing
+        self.accepted.append(new)
+        return Accepted(prompt=PROMPT, is_new=True)
+
+    async def get(self, user_id: str, prompt_id: str) -> Prompt | None:
+        self.looks += 1
+        return self.current
+
+    async def remove(self, ref: str) -> None:
+        if ref != "usr-2/theirs":
+            raise NotFound
+
+    async def owner_of(self, prompt_id: str) -> str | None:
+        return "usr-2" if prompt_id == "theirs" else None
+
+
+@pytest.fixture
+def prompts() -> Prompts:
+    return Prompts()
+
+
+@pytest.fixture
+def logs() -> MemoryLogs:
+    return MemoryLogs()
+
+
+@pytest.fixture
+async def service(prompts: Prompts, logs: MemoryLogs, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PromptService]:
+    monkeypatch.setattr(module, "LOOK_ANYWAY_S", 60)
+    supervisor = Supervisor()
+    settings = Settings.parse({"redis_url": "redis://none.invalid", "models": [MODEL]})
+    store: Any = prompts
+    client: Any = logs
+    yield PromptService(
+        settings, store, Hub(client, logs.keys, supervisor), {MODEL.id: ModelText.open(MODEL, settings)}
+    )
+    await supervisor.stop()
+
+
+async def test_a_prompt_is_stored_with_its_ids_and_the_defaults(service: PromptService, prompts: Prompts):
+    await service.submit(USER, PromptSubmission(prompt="hi"))
+    (new,) = prompts.accepted
+    assert new.id.startswith("prom-")
+    assert new.thread_id == new.id
+    assert (new.model_id, new.max_retries, new.priority) == ("org/small", 4, 0)
+    assert bytes(i for i in new.prompt_token_ids if i < 256) == b"hi"
+
+
+async def test_an_alias_runs_on_its_model(service: PromptService, prompts: Prompts):
+    await service.submit(USER, PromptSubmission(prompt="hi", model_id="documented", id="mine", thread_id="t"))
+    (new,) = prompts.accepted
+    assert (new.model_id, new.id, new.thread_id) == ("org/small", "mine", "t")
+
+
+async def test_an_unknown_model_is_refused_and_nothing_is_stored(service: PromptService, prompts: Prompts):
+    with pytest.raises(InvalidField, match="modelId: got 'gpt-9', allowed is one of documented, org/small"):
+        await service.submit(USER, PromptSubmission(prompt="hi", model_id="gpt-9"))
+    assert prompts.accepted == []
+
+
+async def test_a_prompt_that_leaves_no_room_for_an_answer_is_refused(service: PromptService, prompts: Prompts):
+    await service.submit(USER, PromptSubmission(prompt="x" * 63, template="{prompt}"))
+    with pytest.raises(PromptTooLong, match=r"prompt: got 64 tokens, allowed is at most 63"):
+        await service.submit(USER, PromptSubmission(prompt="x" * 64, template="{prompt}"))
+    assert len(prompts.accepted) == 1
+
+
+async def test_a_store_that_is_away_is_a_503(service: PromptService, prompts: Prompts):
+    prompts.failing = ConnectionError("refused")
+    with pytest.raises(StoreUnavailable):
+        await service.submit(USER, PromptSubmission(prompt="hi"))
+
+
+async def test_waiting_ends_with_the_prompts_own_end(service: PromptService, prompts: Prompts, logs: MemoryLogs):
+    mine, other = logs.begin("a"), logs.begin("b")
+    waiting = asyncio.create_task(service.wait(PROMPT, 600))
+    await until(lambda: prompts.looks >= 1)
+    logs.add(mine, "text")
+    logs.end(other)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    looks = prompts.looks
+    prompts.current = replace(PROMPT, status=Status.ABANDONED)
+    logs.end(mine, Status.ABANDONED)
+    assert (await asyncio.wait_for(waiting, 10)).status is Status.ABANDONED
+    assert prompts.looks == looks + 1
+
+
+async def test_what_has_ended_is_not_waited_for(service: PromptService, prompts: Prompts):
+    ended = replace(PROMPT, status=Status.CANCELED)
+    assert await service.wait(ended, 600) is ended
+    assert prompts.looks == 0
+
+
+async def test_after_its_time_the_prompt_comes_back_as_it_is(service: PromptService):
+    assert (await asyncio.wait_for(service.wait(PROMPT, 0.01), 10)).status is Status.SCHEDULED
+
+
+async def test_a_prompt_erased_meanwhile_is_not_found(service: PromptService, prompts: Prompts):
+    prompts.current = None
+    with pytest.raises(NotFound):
+        await asyncio.wait_for(service.wait(PROMPT, 600), 10)
+
+
+async def test_only_an_admin_removes_what_is_anothers(service: PromptService):
+    with pytest.raises(NotFound):
+        await service.remove(USER, "theirs")
+    await service.remove(USER, "theirs", as_admin=True)
+    with pytest.raises(NotFound):
+        await service.remove(USER, "nobodys", as_admin=True)
+
+
+def test_the_default_model_may_be_named_by_an_alias():
+    other = MODEL.model_copy(update={"id": "org/other", "aliases": ("second",)})
+    settings = Settings.parse({"redis_url": "redis://x", "models": [MODEL, other], "default_model": "second"})
+    assert [spec and spec.id for spec in map(settings.resolve_model, (None, "", "documented", "nope"))] == [
+        "org/other",
+        "org/other",
+        "org/small",
+        None,
+    ]
