@@ -7,7 +7,7 @@ import logging
 
 import ray
 from ray import serve
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
@@ -23,6 +23,8 @@ logger = logging.getLogger("ray.serve")
 
 #: Longest time without asking the ledger, seconds: a ring of the bell may get lost.
 POLL_S = 1.0
+#: Pause before asking a ledger again that is being restarted, seconds.
+LEDGER_RETRY_S = 0.1
 #: Most grants asked for in one call.
 BATCH = 64
 
@@ -41,11 +43,17 @@ class Dispatcher:
         self._woken.set()
 
     async def run(self) -> None:
-        """Ask for grants for ever. Raises RayActorError while the ledger restarts; the supervisor starts this again."""
+        """Ask for grants for ever. Raises ActorDiedError when the ledger has gone for good; the supervisor starts this again,
+        which opens another one."""
         ledger = await asyncio.to_thread(open_ledger, self._settings, self._model_id)
         while True:
             self._woken.clear()
-            grants = await ledger.grant.remote(BATCH)
+            try:
+                grants = await ledger.grant.remote(BATCH)
+            except ActorUnavailableError:
+                # It restarts, within 2 s. The supervisor's growing pause would come on top.
+                await asyncio.sleep(LEDGER_RETRY_S)
+                continue
             for grant in grants:
                 self._supervisor.spawn(self._dispatch(ledger, grant), name=f"dispatch {self._model_id}")
             if len(grants) == BATCH:
