@@ -16,8 +16,10 @@ redis.call('ZREM', K.by_user_status(p.status, p.user), p.ref)
 if redis.call('HGET', K.owner(), p.id) == p.user then redis.call('HDEL', K.owner(), p.id) end
 redis.call('DEL', K.prompt(p.ref), K.log(p.ref))
 if redis.call('EXISTS', K.thread_prompts(p.thread), K.thread_messages(p.thread)) == 0 then
-  -- The title is the beginning of the first prompt.
-  redis.call('DEL', K.thread(p.thread))
+  -- The title is the beginning of the first prompt. What stays for a week is the count of places: while a reader may come
+  -- back with the id of an event, no other event may get that id.
+  redis.call('HDEL', K.thread(p.thread), 'title', 'created', 'updated')
+  redis.call('EXPIRE', K.thread(p.thread), 7 * 24 * 3600)
 end
 redis.call('PUBLISH', K.bell(p.thread), p.place .. ' end')
 return 'erased'
