@@ -16,8 +16,9 @@ redis.call('ZREM', K.by_user_status(p.status, p.user), p.ref)
 if redis.call('HGET', K.owner(), p.id) == p.user then redis.call('HDEL', K.owner(), p.id) end
 redis.call('DEL', K.prompt(p.ref), K.log(p.ref))
 if redis.call('EXISTS', K.thread_prompts(p.thread), K.thread_messages(p.thread)) == 0 then
-  -- The title is the beginning of the first prompt.
-  redis.call('DEL', K.thread(p.thread))
+  -- The title is the beginning of the first prompt. The counter of places stays: they are half of every event's id, and one
+  -- given out twice would let a subscriber skip the beginning of an answer.
+  redis.call('HDEL', K.thread(p.thread), 'title', 'created', 'updated')
 end
 redis.call('PUBLISH', K.bell(p.thread), p.place .. ' end')
 return 'erased'
