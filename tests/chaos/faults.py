@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import redis
+from ray import serve
+from ray.serve.schema import DeploymentStatus, ProxyStatus
 
 from deployments.local.processes import ProcessId, wait_gone
 from tests.chaos.dump import TERMINAL, StoreView
@@ -106,11 +108,13 @@ class Nemesis:
         return fault
 
     async def whole(self, expected: dict[FaultKind, int]) -> None:
-        """Wait until every part of the service is there again and both the store and the replicas say so."""
+        """Wait until every part of the service is there again: its process, and Serve's and the store's word for it."""
 
         def complete() -> bool:
-            return all(len(self._find(kind)) == count for kind, count in expected.items()) and (
-                len(self._view.replicas()) == expected[FaultKind.LLM_REPLICA]
+            return (
+                all(len(self._find(kind)) == count for kind, count in expected.items())
+                and len(self._view.replicas()) == expected[FaultKind.LLM_REPLICA]
+                and _serve_is_whole()
             )
 
         await _until(complete, f"all parts of the service: {expected}", patience_s=180)
@@ -200,6 +204,14 @@ class Nemesis:
                         self._history.recoveries.append(Recovery(what=ref, seconds=seconds))
             await asyncio.sleep(POLL_S)
         # One that was erased meanwhile does not come back; one that is stuck is the checker's to name.
+
+
+def _serve_is_whole() -> bool:
+    status = serve.status()
+    deployments = [d for a in status.applications.values() for d in a.deployments.values()]
+    return all(d.status == DeploymentStatus.HEALTHY for d in deployments) and all(
+        proxy == ProxyStatus.HEALTHY for proxy in status.proxies.values()
+    )
 
 
 async def _until(condition: Callable[[], T | None], what: str, patience_s: float = PATIENCE_S) -> T:
