@@ -17,5 +17,7 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
     folder = tmp_path_factory.mktemp("chaos")
     with running_service(folder / "data", config=scripted_config(folder)) as service:
         chaos = Chaos(service, SCRIPTED_MODEL)
-        yield chaos
-        chaos.close()
+        try:
+            yield chaos
+        finally:
+            chaos.close()

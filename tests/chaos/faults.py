@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import redis
+from ray import serve
+from ray.serve.context import _get_global_client
+from ray.serve.schema import DeploymentStatus, ProxyStatus
 
 from deployments.local.processes import ProcessId, wait_gone
 from tests.chaos.dump import TERMINAL, StoreView
@@ -55,7 +58,6 @@ _TITLES = {
 }
 #: Faults that hit a model replica and the prompts it holds.
 ON_LLM = frozenset({FaultKind.LLM_REPLICA, FaultKind.LLM_AND_ROUTERS, FaultKind.ENGINE_CORE, FaultKind.FREEZE})
-_REPLICA_LOG = re.compile(r"/replica_prompt-svc_LLM[^/]*_([a-z0-9]+)\.log$")
 
 
 class Nemesis:
@@ -106,11 +108,13 @@ class Nemesis:
         return fault
 
     async def whole(self, expected: dict[FaultKind, int]) -> None:
-        """Wait until every part of the service is there again and both the store and the replicas say so."""
+        """Wait until every part of the service is there again: its process, and Serve's and the store's word for it."""
 
         def complete() -> bool:
-            return all(len(self._find(kind)) == count for kind, count in expected.items()) and (
-                len(self._view.replicas()) == expected[FaultKind.LLM_REPLICA]
+            return (
+                all(len(self._find(kind)) == count for kind, count in expected.items())
+                and len(self._view.replicas()) == expected[FaultKind.LLM_REPLICA]
+                and _serve_is_whole()
             )
 
         await _until(complete, f"all parts of the service: {expected}", patience_s=180)
@@ -130,12 +134,14 @@ class Nemesis:
     async def _busy_replica(self, kind: FaultKind) -> tuple[ProcessId, str]:
         """A model replica that is in the middle of an answer: at least one token of it is in the log."""
 
+        ids = _replica_ids()
+
         def busy() -> tuple[ProcessId, str] | None:
             running = self._view.running()
             begun = {ref for ref, (_, _, entries) in self._view.statuses(running).items() if entries >= 1}
             holders = {holder for ref, holder in running.items() if ref in begun}
             replicas = self._find(FaultKind.LLM_REPLICA)
-            candidates = [(p, r) for p in replicas if (r := _replica_id(p)) in holders]
+            candidates = [(p, r) for p in replicas if (r := ids.get(p.pid, "")) in holders]
             return self._rng.choice(candidates) if candidates else None
 
         process, replica = await _until(busy, "a replica in mid-answer")
@@ -202,6 +208,14 @@ class Nemesis:
         # One that was erased meanwhile does not come back; one that is stuck is the checker's to name.
 
 
+def _serve_is_whole() -> bool:
+    status = serve.status()
+    deployments = [d for a in status.applications.values() for d in a.deployments.values()]
+    return all(d.status == DeploymentStatus.HEALTHY for d in deployments) and all(
+        proxy == ProxyStatus.HEALTHY for proxy in status.proxies.values()
+    )
+
+
 async def _until(condition: Callable[[], T | None], what: str, patience_s: float = PATIENCE_S) -> T:
     """``tests.waiting.wait_for`` for an event loop that has readers to serve meanwhile."""
     deadline = time.monotonic() + patience_s
@@ -227,17 +241,8 @@ def _state(process: ProcessId) -> str:
         return "X"
 
 
-def _replica_id(process: ProcessId) -> str:
-    """The replica's id in Serve and in the store, by the log file it writes."""
-    folder = Path(f"/proc/{process.pid}/fd")
-    try:
-        for descriptor in folder.iterdir():
-            try:
-                match = _REPLICA_LOG.search(os.readlink(descriptor))
-            except OSError:
-                continue  # closed meanwhile
-            if match:
-                return match.group(1)
-    except OSError:
-        pass
-    return ""
+def _replica_ids() -> dict[int, str]:
+    """Pid and id of every replica, by Serve's word. (By the log files they have open it cannot be told: vLLM closes them.)"""
+    applications = _get_global_client().get_serve_details()["applications"].values()
+    deployments = [deployment for a in applications for deployment in a["deployments"].values()]
+    return {replica["pid"]: replica["replica_id"] for d in deployments for replica in d["replicas"]}

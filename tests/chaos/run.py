@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+import ray
 
 from tests.chaos.checker import Expectations, Finals, Violation, check
 from tests.chaos.client import Caller, User, register
@@ -73,6 +76,13 @@ class Chaos:
 
     def __init__(self, service: Service, model_id: str) -> None:
         self._service = service
+        # To ask Serve whether everything runs again; the token is in the environment (tests/conftest.py).
+        ray.init(
+            address=service.record.ray_address,
+            namespace="prompt-svc",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
         self._view = StoreView(service.record.redis_url, NAMESPACE, model_id)
         self._users = register(service.url, USERS)
         self._census: dict[FaultKind, int] | None = None
@@ -210,3 +220,4 @@ class Chaos:
 
     def close(self) -> None:
         self._view.close()
+        ray.shutdown()

@@ -58,8 +58,10 @@ def on_vllm(
     config = vllm_config(folder, engine_core=request.param is FaultKind.ENGINE_CORE)
     with running_service(folder / "data", config=config) as service:
         chaos = Chaos(service, VLLM_MODEL)
-        yield chaos, request.param
-        chaos.close()
+        try:
+            yield chaos, request.param
+        finally:
+            chaos.close()
 
 
 @pytest.mark.skipif(not FULL, reason="CHAOS=full runs it")

@@ -74,7 +74,11 @@ def test_the_checker_fails_on(name: str, tmp_path: Path) -> None:
     root = broken.build(tmp_path / "source", case.patches)
     config = scripted_config(tmp_path, step_s=case.step_s, answer_tokens=case.answer_tokens, root=root)
     with running_service(tmp_path / "data", config=config, root=root) as service:
-        result = Chaos(service, SCRIPTED_MODEL).run(case.fault, SEED, case.load, case.expected)
+        chaos = Chaos(service, SCRIPTED_MODEL)
+        try:
+            result = chaos.run(case.fault, SEED, case.load, case.expected)
+        finally:
+            chaos.close()
     found = {violation.rule for violation in result.violations}
     hit = sum(len(fault.hit) for fault in result.history.faults)
     times = [recovery.seconds for recovery in result.history.recoveries]
