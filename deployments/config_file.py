@@ -96,6 +96,19 @@ def _application_problems(application: dict[str, Any], path: str) -> Iterable[st
         name = deployment.get("name") if isinstance(deployment, dict) else None
         if name is not None and name not in allowed:
             yield f"{path}.deployments[{index}].name: unknown deployment {name!r}{_hint(str(name), allowed)}"
+        elif isinstance(deployment, dict):
+            yield from _too_few_requests(deployment, settings, f"{path}.deployments[{index}]")
+
+
+def _too_few_requests(deployment: dict[str, Any], settings: Settings, path: str) -> Iterable[str]:
+    """A replica that takes no more calls than it has permits cannot say that it is full; prompts would wait in Serve's memory."""
+    most = deployment.get("max_ongoing_requests")
+    for model in settings.models:
+        if deployment_name(model.id) == deployment.get("name") and isinstance(most, int) and most <= model.permits:
+            yield (
+                f"{path}.max_ongoing_requests: got {most}, allowed is more than the {model.permits} permits of the model "
+                f"{model.id}"
+            )
 
 
 def _schema_errors(document: dict[str, Any]) -> list[str]:

@@ -68,7 +68,8 @@ class PromptLedger:
                 )
             if time.monotonic() - self._last_asked > FORSAKEN_S:
                 logger.info("%s: no router has asked for %g s, the ledger ends", self._queue.model_id, FORSAKEN_S)
-                ray.actor.exit_actor()
+                # Not exit_actor: that is an exception for the method of an actor, and this is a task beside it.
+                ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
             pause = self._sweep_s if swept.next_due_s is None else min(self._sweep_s, swept.next_due_s + 0.001)
             await asyncio.sleep(pause)
 
@@ -80,25 +81,37 @@ async def _alive_nodes() -> list[str]:
 
 def ledger_name(settings: Settings, model_id: str) -> str:
     """Two apps with other stores or other timings have other ledgers."""
-    told = f"{settings.redis_url.get_secret_value()} {settings.claim_s} {settings.sweep_s}"
-    digest = hashlib.sha256(told.encode()).hexdigest()[:8]
-    return f"prompt-ledger:v{PROTOCOL}:{settings.redis_namespace}:{digest}:{model_id}"
+    timings = _digest(f"{settings.claim_s} {settings.sweep_s}")
+    return f"prompt-ledger:{_queue_of(settings)}:v{PROTOCOL}-{timings}:{model_id}"
 
 
 def open_ledger(settings: Settings, model_id: str) -> ActorHandle[PromptLedger]:
-    """The model's ledger; the first one to ask creates it, and ends those of earlier protocols and settings."""
-    name = ledger_name(settings, model_id)
-    ledger = PromptLedger.options(
-        name=name, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, max_concurrency=1000
+    """The model's ledger; the first one to ask creates it."""
+    return PromptLedger.options(
+        name=ledger_name(settings, model_id),
+        namespace=NAMESPACE,
+        lifetime="detached",
+        get_if_exists=True,
+        max_concurrency=1000,
     ).remote(settings, model_id)
+
+
+def retire_other_ledgers(settings: Settings, model_id: str) -> None:
+    """End the ledgers of this queue that speak earlier protocols or keep other timings. Once, when a router starts: routers of
+    the old deploy bring theirs back while they last, which harms nothing, and ends FORSAKEN_S after them."""
+    name = ledger_name(settings, model_id)
     for other in ray.util.list_named_actors(all_namespaces=True):
-        old = other["name"]
-        if other["namespace"] == NAMESPACE and old != name and _same_queue(old, settings, model_id):
+        prefix, queue, _, model = ([*other["name"].split(":", 3), "", "", ""])[:4]
+        if (other["namespace"], prefix, queue, model) != (NAMESPACE, "prompt-ledger", _queue_of(settings), model_id):
+            continue
+        if other["name"] != name:
             with contextlib.suppress(ValueError):  # It went by itself in the meantime.
-                ray.kill(ray.get_actor(old, namespace=NAMESPACE), no_restart=True)
-    return ledger
+                ray.kill(ray.get_actor(other["name"], namespace=NAMESPACE), no_restart=True)
 
 
-def _same_queue(name: str, settings: Settings, model_id: str) -> bool:
-    parts = name.split(":", 4)
-    return len(parts) == 5 and parts[2] == settings.redis_namespace and parts[4] == model_id
+def _queue_of(settings: Settings) -> str:
+    return f"{settings.redis_namespace}-{_digest(settings.redis_url.get_secret_value())}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -81,7 +81,9 @@ class LLM:
 
         async def answer_doorbell() -> None:
             async for ring in listen(client, [keys.doorbell(self._replica)]):
-                if ring is not None:
+                if ring is None:
+                    await self._runner.look_again_at_all()
+                else:
                     await self._runner.look_again(ring[1].decode())
 
         self._supervisor.keep_running(answer_doorbell, name="doorbell")
@@ -98,6 +100,8 @@ class LLM:
             await self._engine.check_health()
         except EngineDead:
             self._die()
+        if not self._heartbeat.is_alive:
+            raise RuntimeError("the heartbeat thread has ended")
 
     def _die(self) -> None:
         logger.error("the engine is gone; this replica ends so that another one takes its place")

@@ -11,7 +11,8 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTa
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from deployments.ledger import open_ledger
+from deployments.ledger import open_ledger, retire_other_ledgers
+from deployments.replica.outcome import Outcome
 from deployments.settings import Settings
 from deployments.tasks import Supervisor
 from pipeline.store.bells import listen
@@ -25,6 +26,8 @@ logger = logging.getLogger("ray.serve")
 POLL_S = 1.0
 #: Pause before asking a ledger again that is being restarted, seconds.
 LEDGER_RETRY_S = 0.1
+#: Pause after a replica was full, seconds.
+FULL_PAUSE_S = 0.25
 #: Most grants asked for in one call.
 BATCH = 64
 
@@ -38,6 +41,8 @@ class Dispatcher:
         self._handle = handle
         self._supervisor = supervisor
         self._woken = asyncio.Event()
+        #: A replica was full when a grant came.
+        self._full = False
 
     def wake(self) -> None:
         self._woken.set()
@@ -47,6 +52,11 @@ class Dispatcher:
         which opens another one."""
         ledger = await asyncio.to_thread(open_ledger, self._settings, self._model_id)
         while True:
+            if self._full:
+                # More permits are registered than can be reached at this moment: a replica stops, or has just died. Grants
+                # that come back at once must not go out again at once.
+                self._full = False
+                await asyncio.sleep(FULL_PAUSE_S)
             self._woken.clear()
             try:
                 grants = await ledger.grant.remote(BATCH)
@@ -67,7 +77,11 @@ class Dispatcher:
     async def _dispatch(self, ledger: ray.actor.ActorHandle, grant: Grant) -> None:
         """One lease, from the handle to its end. The replica records the attempt; here only its disappearance is noticed."""
         try:
-            await self._handle.run.remote(grant.ref, grant.fence, grant.alone)
+            outcome = await self._handle.run.remote(grant.ref, grant.fence, grant.alone)
+            self._full = self._full or outcome == Outcome.FULL
+        except ActorUnavailableError as error:
+            # The connection broke, the replica may well live: its heartbeats tell, and the lease expires if they do not.
+            logger.warning("a replica of %s cannot be reached (%s)", self._model_id, type(error).__name__)
         except RayActorError:
             await self._tell(ledger.lost, grant)
         except RayTaskError as error:
@@ -106,6 +120,8 @@ class Router:
                 for dispatcher in self._dispatchers.values() if ring is None else [by_channel[ring[0]]]:
                     dispatcher.wake()
 
+        for model_id in models:
+            await asyncio.to_thread(retire_other_ledgers, settings, model_id)
         for model_id, dispatcher in self._dispatchers.items():
             self._supervisor.keep_running(dispatcher.run, name=f"dispatcher {model_id}")
         self._supervisor.keep_running(hear_bells, name="bells")

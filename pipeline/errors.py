@@ -101,7 +101,7 @@ class ServerError(PromptSvcError):
 
 
 class StoreUnavailable(ServerError):
-    """The store cannot be reached; nothing was accepted."""
+    """The store cannot be reached; try again."""
 
     status = 503
     retry_after_s = 2.0

@@ -29,13 +29,15 @@ class Watch:
     def __init__(self) -> None:
         self._news = asyncio.Event()
         self._blind = False
-        #: Places whose prompts have ended since this watch began; for those who wait only for an end.
-        self.ended: set[int] = set()
+        #: Place of the prompt whose end this watch waits for, None if it waits for anything.
+        self.awaited: int | None = None
+        #: Whether the awaited prompt's end has rung.
+        self.has_ended = False
 
     def ring(self, payload: bytes) -> None:
         place, _, end = payload.partition(b" ")
-        if end:
-            self.ended.add(int(place))
+        if end and int(place) == self.awaited:
+            self.has_ended = True
         self._news.set()
 
     def ring_blindly(self) -> None:

@@ -93,20 +93,26 @@ class PromptSvc:
     async def delete(self, request: Request) -> Response:
         """The id is in the path; upstream's clients also send it in the body, where it may only say the same."""
         prompt_id = request.path_params["prompt_id"]
-        named = (await self._body(request)).get("promptId")
-        if named not in (None, prompt_id):
-            raise InvalidField("promptId", named, "the id in the path")
-        return await self._remove(request, prompt_id)
+        body = await self._body(request)
+        if body.get("promptId") not in (None, prompt_id):
+            raise InvalidField("promptId", body["promptId"], "the id in the path")
+        return await self._remove(request, prompt_id, body)
 
     async def remove(self, request: Request) -> Response:
-        prompt_id = (await self._body(request)).get("promptId")
+        body = await self._body(request)
+        prompt_id = body.get("promptId")
         if not isinstance(prompt_id, str) or not prompt_id:
             raise InvalidField("promptId", prompt_id, "the id of a prompt")
-        return await self._remove(request, prompt_id)
+        return await self._remove(request, prompt_id, body)
 
-    async def _remove(self, request: Request, prompt_id: str) -> Response:
+    async def _remove(self, request: Request, prompt_id: str, body: Mapping[str, Any]) -> Response:
+        """Remove the caller's prompt; an admin may name another owner as ``userId``. Never by the id alone: ids are only
+        unique per user, and an admin's second DELETE of an own prompt must not hit somebody else's."""
         caller = principal(request)
-        await self._service.remove(caller.user_id, prompt_id, as_admin=caller.is_admin)
+        owner = body.get("userId", caller.user_id) if caller.is_admin else caller.user_id
+        if not isinstance(owner, str):
+            raise InvalidField("userId", owner, "the id of a user")
+        await self._service.remove(owner, prompt_id)
         return _json({})
 
     async def subscribe(self, request: Request) -> Response:

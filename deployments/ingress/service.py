@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from deployments.ingress.hub import Hub
 from deployments.models import ModelText
 from deployments.settings import ModelSpec, Settings
-from pipeline.errors import InvalidField, NotFound
+from pipeline.errors import InvalidField, NotFound, StoreUnavailable
 from pipeline.ids import new_id
 from pipeline.prompt import NewPrompt, Prompt, make_ref
 from pipeline.retry import DEFAULT_MAX_RETRIES
@@ -68,39 +68,35 @@ class PromptService:
         """
         if prompt.status.is_terminal:
             return prompt
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
-        async with self._hub.watch(prompt.user_id, prompt.thread_id) as watch:
-            look = True
-            while True:
-                if look:
-                    with translated_errors():
-                        current = await self._prompts.get(prompt.user_id, prompt.id)
-                    if current is None:
-                        raise NotFound
-                    if current.status.is_terminal or loop.time() >= deadline:
-                        return current
-                # Progress rings too; only the end, or silence, is worth a look.
-                try:
-                    rang = await asyncio.wait_for(watch.news(), max(0.0, deadline - loop.time()))
-                    look = not rang or prompt.place in watch.ended
-                except TimeoutError:
-                    look = True
+        latest = prompt
+        try:
+            async with asyncio.timeout(timeout_s), self._hub.watch(prompt.user_id, prompt.thread_id) as watch:
+                watch.awaited = prompt.place
+                while not latest.status.is_terminal:
+                    latest = await self._look(prompt) or latest
+                    # Progress rings too; only the end, or silence, is worth another look.
+                    while not latest.status.is_terminal and await watch.news() and not watch.has_ended:
+                        pass
+        except TimeoutError:
+            latest = await self._look(prompt) or latest
+        return latest
 
-    async def remove(self, user_id: str, prompt_id: str, *, as_admin: bool = False) -> None:
+    async def _look(self, prompt: Prompt) -> Prompt | None:
+        """The prompt as it is now; None while the store is away, which says nothing about the prompt."""
+        try:
+            with translated_errors():
+                current = await self._prompts.get(prompt.user_id, prompt.id)
+        except StoreUnavailable:
+            return None
+        if current is None:
+            raise NotFound
+        return current
+
+    async def remove(self, user_id: str, prompt_id: str) -> None:
         """Cancel a prompt that has not ended, erase a finished one with its text.
 
-        Args:
-            as_admin: look among everybody's prompts when the caller has none of this id.
-
         Raises:
-            NotFound: the caller has no such prompt.
+            NotFound: the user has no such prompt.
         """
         with translated_errors():
-            try:
-                await self._prompts.remove(make_ref(user_id, prompt_id))
-            except NotFound:
-                owner = await self._prompts.owner_of(prompt_id) if as_admin else None
-                if owner is None:
-                    raise
-                await self._prompts.remove(make_ref(owner, prompt_id))
+            await self._prompts.remove(make_ref(user_id, prompt_id))

@@ -7,13 +7,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from enum import StrEnum
 from typing import TypeVar
 
 import orjson
 from redis.exceptions import RedisError
 
 from deployments.replica.log_writer import RETRY_S, LogTail, LogWriter
+from deployments.replica.outcome import Outcome
 from deployments.replica.permits import Permits
 from deployments.tasks import Supervisor
 from pipeline.delta import Delta, DeltaKind, FinishReason
@@ -21,23 +21,12 @@ from pipeline.engine import Engine, TextRequest
 from pipeline.errors import EngineDead, EngineError, PermanentEngineError, StaleLease, describe
 from pipeline.ids import new_id
 from pipeline.retry import RetryAfter, RetryPolicy
-from pipeline.store.attempts import AttemptStore, Claimed
+from pipeline.store.attempts import AttemptStore, Claimed, UnreadableRecord
 from pipeline.store.connection import means_unavailable
 
 logger = logging.getLogger("ray.serve")
 
 T = TypeVar("T")
-
-
-class Outcome(StrEnum):
-    """How a call of ``run`` ended, for the router's eyes."""
-
-    #: No permit was free; the lease went back unburnt.
-    FULL = "full"
-    #: The attempt ended and its end is recorded.
-    ENDED = "ended"
-    #: The attempt lost its prompt: cancelled, or granted again.
-    STALE = "stale"
 
 
 class AttemptRunner:
@@ -77,11 +66,16 @@ class AttemptRunner:
         """(ref, fence) of every attempt under way. Safe to call from any thread."""
         return [(tail.ref, tail.fence) for tail in list(self._running.values())]
 
-    def lose(self, ref: str) -> None:
-        """The store says this lease is gone: stop its attempt."""
+    def lose(self, ref: str, fence: int) -> None:
+        """The store says this lease is gone: stop its attempt, unless the prompt has been claimed anew meanwhile."""
         tail = self._running.get(ref)
-        if tail is not None:
+        if tail is not None and tail.fence == fence:
             tail.refused.set()
+
+    async def look_again_at_all(self) -> None:
+        """Doorbells may have rung unheard."""
+        for ref in list(self._running):
+            await self.look_again(ref)
 
     async def look_again(self, ref: str) -> None:
         """The doorbell rang for this prompt: ask the store whether its lease still stands, stop the attempt if not."""
@@ -102,12 +96,15 @@ class AttemptRunner:
         """The replica stops: what it still runs goes back uncharged and is resumed elsewhere."""
         for tail in list(self._running.values()):
             tail.refused.set()
-            await self._store.hand_back(tail.ref, tail.fence)
+            try:
+                await self._store.hand_back(tail.ref, tail.fence)
+            except RedisError as error:
+                logger.warning("could not hand an attempt back (%s); its lease expires", type(error).__name__)
 
     async def run(self, ref: str, fence: int, alone: bool) -> Outcome:
         """Run one granted attempt to its end. The attempt is a task of this replica: when the caller goes away, it goes on."""
         if alone:
-            taken, release = await self._permits.acquire_alone(), self._permits.release_alone
+            taken, release = await self._close_the_door(ref, fence), self._permits.release_alone
         else:
             taken, release = self._permits.try_acquire(), self._permits.release
         if not taken:
@@ -116,6 +113,20 @@ class AttemptRunner:
         task = self._supervisor.spawn(self._attempt(ref, fence), name=f"attempt {fence}")
         task.add_done_callback(lambda _: release())
         return await asyncio.shield(task)
+
+    async def _close_the_door(self, ref: str, fence: int) -> bool:
+        """Wait until nothing else runs here. The grant is kept alive meanwhile, without a holder: if this replica dies now, it
+        does not die of this prompt. False if it is not to be: somebody else waits already, or the grant is gone."""
+        waiting = asyncio.ensure_future(self._permits.acquire_alone())
+        try:
+            while True:
+                done, _ = await asyncio.wait({waiting}, timeout=self._lease_s / 3)
+                if done:
+                    return waiting.result()
+                if not await self._persist(lambda: self._store.keep(ref, fence, lease_s=self._lease_s)):
+                    return False
+        finally:
+            waiting.cancel()
 
     async def _attempt(self, ref: str, fence: int) -> Outcome:
         try:
@@ -126,6 +137,10 @@ class AttemptRunner:
             )
         except StaleLease:
             return Outcome.STALE
+        except UnreadableRecord as error:
+            # Another version of the service may be able to: this one fails like any other attempt.
+            recorded = await self._record_failure(ref, fence, error.failures, error.max_retries, error)
+            return Outcome.ENDED if recorded else Outcome.STALE
         tail = LogTail(ref=ref, fence=fence, written=claimed.entries)
         self._running[ref] = tail
         try:
@@ -140,7 +155,7 @@ class AttemptRunner:
         except StaleLease:
             return Outcome.STALE
         except Exception as error:  # The attempt's top: whatever happened, the prompt must move on.
-            recorded = await self._record_failure(claimed, error)
+            recorded = await self._record_failure(ref, fence, claimed.failures, claimed.max_retries, error)
         finally:
             if self._running.get(ref) is tail:
                 del self._running[ref]
@@ -163,19 +178,14 @@ class AttemptRunner:
             await self._writer.take(tail)
 
     async def _generate(self, claimed: Claimed, tail: LogTail) -> bool:
-        logged_ids, logged_text = claimed.logged_token_ids, claimed.logged_text
-        if claimed.foreign_log:
-            # Another model wrote what is there; its ids mean nothing to this one.
-            await self._append_now(tail, Delta(kind=DeltaKind.RESTART))
-            logged_ids, logged_text = (), ""
-        answer = [logged_text]
-        tokens = len(logged_ids)
+        answer = [claimed.logged_text]
+        tokens = len(claimed.logged_token_ids)
         request = TextRequest(
             request_id=f"{new_id('att')}-{claimed.fence}",
             prompt_token_ids=claimed.prompt_token_ids,
             sampling=claimed.sampling,
-            logged_token_ids=logged_ids,
-            logged_text=logged_text,
+            logged_token_ids=claimed.logged_token_ids,
+            logged_text=claimed.logged_text,
         )
         async with contextlib.aclosing(self._engine.generate(request)) as deltas:
             async for delta in deltas:
@@ -235,20 +245,18 @@ class AttemptRunner:
             )
         )
 
-    async def _record_failure(self, claimed: Claimed, error: Exception) -> bool:
+    async def _record_failure(self, ref: str, fence: int, failures: int, max_retries: int, error: Exception) -> bool:
         # Only our own errors are worded to be shown; the text of any other might quote the prompt.
         message = str(error) if isinstance(error, EngineError) else f"internal error ({type(error).__name__})"
         if not isinstance(error, EngineError):
             logger.error("an attempt failed unexpectedly: %s", describe(error))
-        decision = RetryPolicy(max_retries=claimed.max_retries).decide(
-            failures=claimed.failures + 1, permanent=isinstance(error, PermanentEngineError)
+        decision = RetryPolicy(max_retries=max_retries).decide(
+            failures=failures + 1, permanent=isinstance(error, PermanentEngineError)
         )
         if isinstance(decision, RetryAfter):
             delay_s = decision.delay_s
-            return await self._persist(
-                lambda: self._store.retry_later(claimed.ref, claimed.fence, error=message, delay_s=delay_s)
-            )
-        return await self._persist(lambda: self._store.abandon(claimed.ref, claimed.fence, error=message))
+            return await self._persist(lambda: self._store.retry_later(ref, fence, error=message, delay_s=delay_s))
+        return await self._persist(lambda: self._store.abandon(ref, fence, error=message))
 
     async def _persist(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call the store until it answers. A store that is away stops nothing; if it forgot the lease meanwhile, it says so."""

@@ -33,13 +33,13 @@ class Heartbeat:
         interval_s: float,
         leases: Callable[[], list[tuple[str, int]]],
         permits_used: Callable[[], int],
-        on_lost: Callable[[str], None],
+        on_lost: Callable[[str, int], None],
     ) -> None:
         """
         Args:
             leases: the (ref, fence) pairs held now; called from the thread, so it must be safe there.
             permits_used: as safe.
-            on_lost: called in the owner's event loop with the ref of a lease the store no longer grants.
+            on_lost: called in the owner's event loop with ref and fence of a lease the store no longer grants.
         """
         self._redis_url = redis_url
         self._keys = keys
@@ -62,6 +62,10 @@ class Heartbeat:
         self._thread.start()
         await self._registered.wait()
 
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
     async def stop(self) -> None:
         """Take the permits back and end the thread."""
         self._stop.set()
@@ -81,16 +85,19 @@ class Heartbeat:
                         self._model_id, self._replica, permits=self._permits, node=self._node, lease_s=self._lease_s
                     )
                     self._owner_loop.call_soon_threadsafe(self._registered.set)
+                held = self._leases()
                 known, lost = await store.heartbeat(
                     self._model_id,
                     self._replica,
-                    self._leases(),
+                    held,
                     lease_s=self._lease_s,
                     permits_used=self._permits_used(),
                 )
-                for ref in lost:
-                    self._owner_loop.call_soon_threadsafe(self._on_lost, ref)
-            except RedisError as error:
+                gone = set(lost)
+                for ref, fence in held:
+                    if ref in gone:
+                        self._owner_loop.call_soon_threadsafe(self._on_lost, ref, fence)
+            except Exception as error:  # The thread's top: without it every lease of the replica would expire.
                 logger.warning("heartbeat failed (%s), trying again", type(error).__name__)
             await asyncio.to_thread(self._stop.wait, self._interval_s)
         try:

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from pipeline.delta import Delta, DeltaKind, FinishReason
 from pipeline.engine import SamplingParameters
-from pipeline.errors import StaleLease
+from pipeline.errors import EngineError, StaleLease
 from pipeline.prompt import sampling_from_record, unpack_token_ids
 from pipeline.store.keys import Keys
 from pipeline.store.logs import LogEntry, decode_entry, encode_delta
@@ -31,8 +31,15 @@ class Claimed:
     logged_text: str
     #: Number of the last entry in the log.
     entries: int
-    #: Whether that log was written by a model with another fingerprint.
-    foreign_log: bool
+
+
+class UnreadableRecord(EngineError):
+    """The stored prompt cannot be read by this version of the service."""
+
+    def __init__(self, *, failures: int, max_retries: int) -> None:
+        super().__init__()
+        self.failures = failures
+        self.max_retries = max_retries
 
 
 class AttemptStore:
@@ -47,24 +54,27 @@ class AttemptStore:
 
         Raises:
             StaleLease: cancelled, or granted again under a higher fence, in the meantime.
+            UnreadableRecord: it was written by another version of the service; the attempt is claimed all the same.
         """
         rows = await self._scripts.run("claim", ref, fence, replica, round(lease_s * 1e6), fingerprint)
         if not rows:
             raise StaleLease
-        (tokens, sampling, failures, max_retries, _thread, _user, _id, entries), raw_log, logged_under = rows
-        log = [decode_entry(entry_id, fields) for entry_id, fields in raw_log]
-        answer = _since_restart(log)
+        (tokens, sampling, failures, max_retries, _thread, _user, _id, entries), raw_log = rows
+        try:
+            answer = _since_restart([decode_entry(entry_id, fields) for entry_id, fields in raw_log])
+            prompt_token_ids, parameters = unpack_token_ids(tokens), sampling_from_record(sampling)
+        except (ValueError, TypeError, KeyError) as error:
+            raise UnreadableRecord(failures=int(failures), max_retries=int(max_retries)) from error
         return Claimed(
             ref=ref,
             fence=fence,
-            prompt_token_ids=unpack_token_ids(tokens),
-            sampling=sampling_from_record(sampling),
+            prompt_token_ids=prompt_token_ids,
+            sampling=parameters,
             failures=int(failures),
             max_retries=int(max_retries),
             logged_token_ids=tuple(i for entry in answer for i in entry.delta.token_ids),
             logged_text="".join(entry.delta.text for entry in answer),
             entries=int(entries),
-            foreign_log=bool(answer) and bytes(logged_under).decode() != fingerprint,
         )
 
     async def append(self, entries: Sequence[tuple[str, int, int, Delta]]) -> list[bool]:
@@ -99,6 +109,10 @@ class AttemptStore:
         """The attempt failed and there is no other. False if the attempt is stale."""
         end = Delta(kind=DeltaKind.END, finish_reason=FinishReason.ERROR, error=error)
         return bool(await self._scripts.run("fail", ref, fence, error, -1, *encode_delta(end)))
+
+    async def keep(self, ref: str, fence: int, *, lease_s: float) -> bool:
+        """Keep a grant that cannot begin yet, without claiming it. False if it was stale."""
+        return bool(await self._scripts.run("keep", ref, fence, round(lease_s * 1e6)))
 
     async def hand_back(self, ref: str, fence: int) -> bool:
         """Return the attempt uncharged. False if it was stale."""

@@ -30,7 +30,8 @@ async def listen(client: Redis, channels: Iterable[str]) -> AsyncIterator[tuple[
                     continue
                 if message["type"] == "subscribe":
                     confirmed += 1
-                    if confirmed == len(names):
+                    # The client also subscribes again by itself, when it reconnects.
+                    if confirmed % len(names) == 0:
                         yield None
                 elif message["type"] == "message":
                     yield message["channel"].decode(), message["data"]

@@ -38,6 +38,7 @@ LAYOUT = {
     "nodes": "q-nodes:{}",  # hash: replica -> node it runs on
     # counters and identity
     "seq": "seq",
+    "fence": "fence",  # attempts granted so far, of all prompts
     "identity": "store",
     # pub/sub channels
     "bell": "bell:{}",  # user/thread: a log of this thread grew

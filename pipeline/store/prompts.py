@@ -17,8 +17,6 @@ from pipeline.store.scripts import Scripts
 #: A new thread is titled with the beginning of its first prompt (contract 1backend §1.1, behaviour 3).
 TITLE_CHARACTERS = 100
 
-_NOT_LISTED = (b"tokens", b"sampling")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accepted:

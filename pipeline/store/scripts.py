@@ -26,6 +26,7 @@ NAMES = (
     "grant",
     "hand_back",
     "heartbeat",
+    "keep",
     "lose",
     "register",
     "sweep",

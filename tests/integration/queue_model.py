@@ -47,6 +47,8 @@ class QueueModel:
     def __init__(self) -> None:
         self.prompts: dict[str, ModelPrompt] = {}
         self.replicas: dict[str, ModelReplica] = {}
+        #: Attempts granted, of all prompts.
+        self.fences = 0
         #: Every ref that was ever taken, and how many places each thread has given out.
         self.places: dict[str, int] = {}
         self.seq = 0
@@ -98,7 +100,8 @@ class QueueModel:
         while len(granted) < min(most, free) and self.waiting:
             prompt = self._next()
             prompt.status = advance(prompt.status, "grant")
-            prompt.fence += 1
+            self.fences += 1
+            prompt.fence = self.fences
             prompt.runs += 1
             self.leases.add(prompt.ref)
             granted.append((prompt.ref, prompt.fence, prompt.crashes >= SUSPECT_AFTER))

@@ -87,7 +87,9 @@ class MemoryAttempts:
         prompt = self._owned(ref, fence)
         if prompt is None or prompt.holder not in ("", replica):
             raise StaleLease
-        logged_under, prompt.fingerprint, prompt.holder = prompt.fingerprint, fingerprint, replica
+        if prompt.log and prompt.fingerprint != fingerprint:
+            prompt.add(Delta(kind=DeltaKind.RESTART))
+        prompt.fingerprint, prompt.holder = fingerprint, replica
         answer = _since_restart(prompt.log)
         return Claimed(
             ref=ref,
@@ -97,9 +99,8 @@ class MemoryAttempts:
             failures=prompt.failures,
             max_retries=prompt.max_retries,
             logged_token_ids=tuple(i for entry in answer for i in entry.delta.token_ids),
-            logged_text=prompt.text,
+            logged_text="".join(entry.delta.text for entry in answer),
             entries=len(prompt.log),
-            foreign_log=bool(answer) and logged_under != fingerprint,
         )
 
     async def append(self, entries: Sequence[tuple[str, int, int, Delta]]) -> list[bool]:
@@ -149,6 +150,10 @@ class MemoryAttempts:
         prompt.failures, prompt.error = prompt.failures + 1, error
         prompt.add(Delta(kind=DeltaKind.END, finish_reason=FinishReason.ERROR, error=error))
         return True
+
+    async def keep(self, ref: str, fence: int, *, lease_s: float) -> bool:
+        await self._call("keep")
+        return self._owned(ref, fence) is not None
 
     async def hand_back(self, ref: str, fence: int) -> bool:
         await self._call("hand_back")

@@ -235,7 +235,8 @@ async def test_a_lease_that_the_heartbeat_lost_stops_the_engine(new_replica: New
     running = replica.run()
     await within(engine.started.wait())
     replica.store.grant_again("a")
-    replica.runner.lose("a")
+    replica.runner.lose("a", 0)  # an older attempt of the prompt: not this one
+    replica.runner.lose("a", 1)
     assert await within(running) is Outcome.STALE
     assert engine.closed.is_set()
     assert replica.store.prompts["a"].status is Status.RUNNING  # the other replica's

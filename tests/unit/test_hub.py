@@ -37,10 +37,10 @@ async def test_a_watch_hears_everything_from_the_moment_it_is_entered(hub: Hub, 
         await asyncio.wait_for(watch.news(), 5)
         logs.add(ref, "text")
         assert await asyncio.wait_for(watch.news(), 5)
-        assert watch.ended == set()
+        watch.awaited = 1
+        assert not watch.has_ended
         logs.end(ref)
-        await until(lambda: watch.ended)
-        assert watch.ended == {1}
+        await until(lambda: watch.has_ended)
 
 
 async def test_silence_is_a_reason_to_look(hub: Hub, monkeypatch: pytest.MonkeyPatch):

@@ -107,22 +107,22 @@ ERRORS = {
     "unavailable": (
         StoreUnavailable(),
         503,
-        '{"error": "The store cannot be reached; nothing was accepted."}',
+        '{"error": "The store cannot be reached; try again."}',
     ),
     "redis-connection": (
         redis_errors.ConnectionError(CANARY),
         503,
-        '{"error": "The store cannot be reached; nothing was accepted."}',
+        '{"error": "The store cannot be reached; try again."}',
     ),
     "redis-timeout": (
         redis_errors.TimeoutError(CANARY),
         503,
-        '{"error": "The store cannot be reached; nothing was accepted."}',
+        '{"error": "The store cannot be reached; try again."}',
     ),
     "redis-full": (
         redis_errors.OutOfMemoryError(CANARY),
         503,
-        '{"error": "The store cannot be reached; nothing was accepted."}',
+        '{"error": "The store cannot be reached; try again."}',
     ),
     "redis-response": (redis_errors.ResponseError(CANARY), 500, '{"error": "Internal Server Error"}'),
     "bug": (KeyError(CANARY), 500, '{"error": "Internal Server Error"}'),

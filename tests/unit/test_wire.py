@@ -169,8 +169,8 @@ class Stub:
     async def wait(self, prompt: Prompt, timeout_s: float) -> Prompt:
         return self.ended
 
-    async def remove(self, user_id: str, prompt_id: str, *, as_admin: bool) -> None:
-        self.asked.append((user_id, prompt_id, as_admin))
+    async def remove(self, user_id: str, prompt_id: str) -> None:
+        self.asked.append((user_id, prompt_id))
 
     async def page(self, query: Query, *, user_id: str | None) -> Page:
         self.asked.append((query, user_id))
@@ -242,10 +242,12 @@ async def test_removing():
     for reply in (
         await client(stub).delete("/prompt-svc/prompt/prom%2F1"),
         await client(stub).request("DELETE", "/prompt-svc/prompt/p", json={"promptId": "p"}),
+        await client(stub).post("/prompt-svc/remove", json={"promptId": "p", "userId": "usr-2"}),
         await client(stub, "admin").post("/prompt-svc/remove", json={"promptId": "p"}),
+        await client(stub, "admin").post("/prompt-svc/remove", json={"promptId": "p", "userId": "usr-2"}),
     ):
         assert (reply.status_code, reply.text) == (200, "{}")
-    assert stub.asked == [("usr-1", "prom/1", False), ("usr-1", "p", False), ("usr-1", "p", True)]
+    assert stub.asked == [("usr-1", "prom/1"), *[("usr-1", "p")] * 3, ("usr-2", "p")]
 
 
 @pytest.mark.parametrize("body", [{}, {"promptId": ""}, {"promptId": 5}])

@@ -9,7 +9,10 @@ while #granted < most and #granted < free do
   if not ref then break end
   local p = load_prompt(ref)
   set_status(p, 'running', now)
-  local fence = redis.call('HINCRBY', K.prompt(ref), 'fence', 1)
+  -- Of the whole store, not of the prompt: a prompt that is erased and submitted again under its id must not meet an old
+  -- attempt of its own number.
+  local fence = redis.call('INCR', K.fence())
+  redis.call('HSET', K.prompt(ref), 'fence', fence)
   redis.call('HINCRBY', K.prompt(ref), 'runs', 1)
   redis.call('HSET', K.prompt(ref), 'last_run', int(now), 'error', '')
   redis.call('ZADD', K.leases(model), int(now + claim_us), ref)
