@@ -64,7 +64,7 @@ class ThreadReader:
                     following = await self._logs.following(user_id, thread_id, place)
                     if following is None:
                         await watch.news()
-                        # Erasing the last prompt of a thread erases the thread; a new one counts from the beginning.
+                        # A thread that was empty for long is forgotten; it counts from the beginning again.
                         place = min(place, await self._logs.last_place(user_id, thread_id))
                         continue
                     (place, ref), number = following, 0

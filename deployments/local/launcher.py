@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import redis
 from ray.serve._private.client import ServeControllerClient
 from ray.serve.schema import ServeDeploySchema
 
 from deployments import config_file
-from deployments.local import cluster, embedded_model
+from deployments.local import cluster, embedded_model, store_identity
 from deployments.local.environment import (
     DEFAULT_PASSWORD,
     ROOT,
@@ -30,6 +31,7 @@ from deployments.local.environment import (
 )
 from deployments.local.processes import ProcessId, RunRecord, stop_all, using_folder
 from deployments.local.valkey import AppendFsync, EmbeddedStoreFailed, EmbeddedValkey
+from deployments.settings import Settings
 from pipeline.errors import ServerError
 
 #: Seconds for the application to come up; a model that must be fetched first takes its time.
@@ -151,6 +153,8 @@ class LocalService:
         self._record = replace(self._record, ray_address=address)
         if self._store:
             self._store.wait_ready()
+            with self._store.client() as client:
+                store_identity.check(client, _namespace(self.config), self.folders.data)
         self._write_record()
         if self._stop_requested():
             return
@@ -159,6 +163,9 @@ class LocalService:
         cluster.wait_running(
             self.config, timeout_s=START_TIMEOUT_S, progress=lambda line: say(f"  {line}"), pause=self._pause
         )
+        if self._store and not self._stop_requested():
+            with self._store.client() as client:
+                store_identity.remember(client, _namespace(self.config), self.folders.data)
 
     def supervise(self) -> None:
         """Keep the store alive until somebody asks to stop."""
@@ -220,13 +227,18 @@ class LocalService:
             os.write(self._wake_writer, b"x")
 
 
+def _arguments(config: ServeDeploySchema) -> dict[str, Any]:
+    """The ``args`` of our application, {} if the file deploys another one."""
+    return next((app.args for app in config.applications if app.import_path == config_file.IMPORT_PATH), {})
+
+
 def _models(config: ServeDeploySchema) -> list[dict[str, object]]:
-    return [
-        model
-        for application in config.applications
-        if application.import_path == config_file.IMPORT_PATH
-        for model in application.args.get("models", [])
-    ]
+    return list(_arguments(config).get("models", []))
+
+
+def _namespace(config: ServeDeploySchema) -> str:
+    configured = os.environ.get("PROMPT_SVC_REDIS_NAMESPACE") or _arguments(config).get("redis_namespace")
+    return str(configured or Settings.model_fields["redis_namespace"].default)
 
 
 def _fsync() -> AppendFsync:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +26,8 @@ SERVE = Path(sys.executable).with_name("serve")
 def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
     """A Ray head of its own, started as an operator does; the environment of its commands."""
     dashboard = free_port()
-    with EmbeddedValkey(tmp_path / "valkey") as store:
+    # Ray's sockets lie in it, and the name of a socket has at most 107 bytes.
+    with EmbeddedValkey(tmp_path / "valkey") as store, tempfile.TemporaryDirectory(prefix="ray-") as sessions:
         environ = {
             **os.environ,
             "REDIS_URL": store.url,
@@ -35,11 +37,10 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
             "PYTHONPATH": str(ROOT),
             "RAY_DASHBOARD_ADDRESS": f"http://127.0.0.1:{dashboard}",
             "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_TMPDIR": "",
         }
         (tmp_path / "data").mkdir()
         start = [RAY, "start", "--head", f"--port={free_port()}", "--num-cpus=8", "--include-dashboard=true"]
-        start += [f"--dashboard-port={dashboard}", f"--temp-dir={tmp_path / 'r'}", "--block"]
+        start += [f"--dashboard-port={dashboard}", f"--temp-dir={sessions}", "--block"]
         with (tmp_path / "ray.out").open("wb") as output:
             head = subprocess.Popen([*map(str, start)], env=environ, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT)
             try:

@@ -15,6 +15,7 @@ local now = int(now_us())
 local seq = redis.call('INCR', K.seq())
 local thread = record.user .. '/' .. record.thread
 local place = redis.call('HINCRBY', K.thread(thread), 'place', 1)
+redis.call('PERSIST', K.thread(thread))
 redis.call('HSETNX', K.thread(thread), 'title', title)
 redis.call('HSETNX', K.thread(thread), 'created', now)
 redis.call('HSET', K.thread(thread), 'updated', now)
