@@ -63,7 +63,8 @@ def _status(details: dict[str, Any]) -> dict[str, Any]:
         "whole": all(d["status"] == "HEALTHY" for d in deployments)
         and all(proxy["status"] == "HEALTHY" for proxy in details["proxies"].values()),
         # By the log files they have open it cannot be told: vLLM closes them.
-        "replicas": {replica["pid"]: replica["replica_id"] for d in deployments for replica in d["replicas"]},
+        # One that is being started has no pid yet.
+        "replicas": {r["pid"]: r["replica_id"] for d in deployments for r in d["replicas"] if r.get("pid")},
     }
 
 
