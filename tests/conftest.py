@@ -19,8 +19,6 @@ settings.load_profile("prompt-svc")
 # before anything imports Ray, which reads its environment at import.
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-# Such a Ray listens on loopback only (deployments/local/environment.py); without this a client would look for it elsewhere.
-os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 os.environ.pop("RAY_ADDRESS", None)
 # A store of the developer's own is never touched: tests flush what they use.
 os.environ.pop("REDIS_URL", None)

@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import redis
-from ray import serve
-from ray.serve.context import _get_global_client
-from ray.serve.schema import DeploymentStatus, ProxyStatus
 
 from deployments.local.processes import ProcessId, wait_gone
 from tests.chaos.dump import TERMINAL, StoreView
 from tests.chaos.history import Fault, History, Recovery
+from tests.chaos.serve_status import ServeWatch
 from tests.service import Service
 
 T = TypeVar("T")
@@ -64,7 +62,14 @@ class Nemesis:
     """Injects one fault into a running service and watches what it hit recover."""
 
     def __init__(
-        self, service: Service, view: StoreView, rng: random.Random, history: History, *, patience_s: float
+        self,
+        service: Service,
+        serve: ServeWatch,
+        view: StoreView,
+        rng: random.Random,
+        history: History,
+        *,
+        patience_s: float,
     ) -> None:
         """
         Args:
@@ -72,6 +77,7 @@ class Nemesis:
         """
         self._patience_s = patience_s
         self._service = service
+        self._serve = serve
         self._view = view
         self._rng = rng
         self._history = history
@@ -114,7 +120,7 @@ class Nemesis:
             return (
                 all(len(self._find(kind)) == count for kind, count in expected.items())
                 and len(self._view.replicas()) == expected[FaultKind.LLM_REPLICA]
-                and _serve_is_whole()
+                and self._serve.ask().whole
             )
 
         await _until(complete, f"all parts of the service: {expected}", patience_s=180)
@@ -134,7 +140,7 @@ class Nemesis:
     async def _busy_replica(self, kind: FaultKind) -> tuple[ProcessId, str]:
         """A model replica that is in the middle of an answer: at least one token of it is in the log."""
 
-        ids = _replica_ids()
+        ids = self._serve.ask().replicas
 
         def busy() -> tuple[ProcessId, str] | None:
             running = self._view.running()
@@ -208,14 +214,6 @@ class Nemesis:
         # One that was erased meanwhile does not come back; one that is stuck is the checker's to name.
 
 
-def _serve_is_whole() -> bool:
-    status = serve.status()
-    deployments = [d for a in status.applications.values() for d in a.deployments.values()]
-    return all(d.status == DeploymentStatus.HEALTHY for d in deployments) and all(
-        proxy == ProxyStatus.HEALTHY for proxy in status.proxies.values()
-    )
-
-
 async def _until(condition: Callable[[], T | None], what: str, patience_s: float = PATIENCE_S) -> T:
     """``tests.waiting.wait_for`` for an event loop that has readers to serve meanwhile."""
     deadline = time.monotonic() + patience_s
@@ -239,10 +237,3 @@ def _state(process: ProcessId) -> str:
         return Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
     except OSError:
         return "X"
-
-
-def _replica_ids() -> dict[int, str]:
-    """Pid and id of every replica, by Serve's word. (By the log files they have open it cannot be told: vLLM closes them.)"""
-    applications = _get_global_client().get_serve_details()["applications"].values()
-    deployments = [deployment for a in applications for deployment in a["deployments"].values()]
-    return {replica["pid"]: replica["replica_id"] for d in deployments for replica in d["replicas"]}

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import ray
 
 from tests.chaos.checker import Expectations, Finals, Violation, check
 from tests.chaos.client import Caller, User, register
 from tests.chaos.dump import TERMINAL, Dump, StoreView
 from tests.chaos.faults import POLL_S, FaultKind, Nemesis
 from tests.chaos.history import History, Kind, Outcome
+from tests.chaos.serve_status import ServeWatch
 from tests.chaos.workload import Maker, Workload
 from tests.service import Service
 
@@ -76,13 +74,7 @@ class Chaos:
 
     def __init__(self, service: Service, model_id: str) -> None:
         self._service = service
-        # To ask Serve whether everything runs again; the token is in the environment (tests/conftest.py).
-        ray.init(
-            address=service.record.ray_address,
-            namespace="prompt-svc",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        self._serve = ServeWatch(service.record.ray_address)
         self._view = StoreView(service.record.redis_url, NAMESPACE, model_id)
         self._users = register(service.url, USERS)
         self._census: dict[FaultKind, int] | None = None
@@ -99,7 +91,7 @@ class Chaos:
         users = [User(self._service.url, user_id, token) for user_id, token in self._users]
         maker = Maker(rng, scripted=load.scripted, answer_tokens=load.answer_tokens)
         workload = Workload(users, history, self._view, maker, rng)
-        nemesis = Nemesis(self._service, self._view, rng, history, patience_s=expected.recovery_s + 5)
+        nemesis = Nemesis(self._service, self._serve, self._view, rng, history, patience_s=expected.recovery_s + 5)
         if self._census is None:
             await self._warm_up(users, maker)
             self._census = nemesis.census()
@@ -220,4 +212,4 @@ class Chaos:
 
     def close(self) -> None:
         self._view.close()
-        ray.shutdown()
+        self._serve.close()

@@ -82,4 +82,6 @@ def _verify(results: list[Result], engine: str) -> None:
     kept = [str(report.keep_evidence(result)) for result in results if result.violations]
     found = [f"seed {result.seed}: {violation}" for result in results for violation in result.violations]
     assert not found, f"{len(found)} violations, see {kept}:\n" + "\n".join(found[:40])
+    if results[0].kind is FaultKind.FREEZE:
+        assert row["stale_rejected"] > 0, f"seeds {row['seeds']}: no stale write was provoked"
     assert row["hit"] > 0, f"seeds {row['seeds']}: the fault never struck anything that ran"
