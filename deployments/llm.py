@@ -108,7 +108,9 @@ class LLM:
         os._exit(1)
 
     async def __del__(self) -> None:
-        """Called by Serve when the replica stops, after its requests have ended or their grace is over."""
+        """Called by Serve when the replica stops, after its requests have ended."""
+        if not hasattr(self, "_heartbeat"):
+            return  # The constructor failed; Serve has its reason.
         await self._heartbeat.stop()
         await self._runner.hand_back_all()
         await self._supervisor.stop()
