@@ -124,6 +124,9 @@ class AttemptRunner:
                 if done:
                     return waiting.result()
                 if not await self._persist(lambda: self._store.keep(ref, fence, lease_s=self._lease_s)):
+                    if waiting.done() and waiting.result():
+                        # The last of the others ended while the store was asked: nobody else would open the door again.
+                        self._permits.release_alone()
                     return False
         finally:
             waiting.cancel()

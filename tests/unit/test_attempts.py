@@ -79,7 +79,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 async def new_replica() -> AsyncIterator[NewReplica]:
     supervisors = []
 
-    def make(engine: Engine | HandDriven, *, permits: int = 8, **prompts: StoredPrompt) -> Replica:
+    def make(engine: Engine | HandDriven, *, permits: int = 8, lease_s: float = 10, **prompts: StoredPrompt) -> Replica:
         store = MemoryAttempts(**(prompts or {"a": prompt()}))
         store.replicas["replica"] = permits
         deaths: list[str] = []
@@ -92,7 +92,7 @@ async def new_replica() -> AsyncIterator[NewReplica]:
             replica="replica",
             node="node",
             permits=permits,
-            lease_s=10,
+            lease_s=lease_s,
             supervisor=supervisor,
             on_engine_death=lambda: deaths.append("dead"),
         )
@@ -289,6 +289,27 @@ async def test_a_suspect_runs_alone(new_replica: NewReplica):
         engine.steps.put_nowait(Delta(kind=DeltaKind.END, finish_reason=FinishReason.STOP))
         assert await within(running) is Outcome.ENDED
     assert replica.runner.permits_used == 0
+
+
+async def test_a_suspect_that_loses_its_grant_as_the_replica_falls_idle_leaves_the_door_open(
+    new_replica: NewReplica, monkeypatch: pytest.MonkeyPatch
+):
+    engine = HandDriven()
+    replica = new_replica(engine, lease_s=0.03, a=prompt(), suspect=prompt(), c=prompt())
+    first = replica.run("a")
+    await within(engine.started.wait())
+
+    async def idle_meanwhile(ref: str, fence: int, *, lease_s: float) -> bool:
+        engine.steps.put_nowait(Delta(kind=DeltaKind.END, finish_reason=FinishReason.STOP))
+        await within(first)
+        await until(lambda: replica.runner.permits_used == 1)  # the suspect's
+        return False
+
+    monkeypatch.setattr(replica.store, "keep", idle_meanwhile)
+    assert await within(replica.run("suspect", alone=True)) is Outcome.FULL
+    assert replica.runner.permits_used == 0
+    engine.steps.put_nowait(Delta(kind=DeltaKind.END, finish_reason=FinishReason.STOP))
+    assert await within(replica.run("c")) is Outcome.ENDED
 
 
 async def test_the_attempt_outlives_the_call_that_asked_for_it(new_replica: NewReplica):
