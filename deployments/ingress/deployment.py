@@ -11,6 +11,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from deployments.ingress.routes import route_table
+from deployments.ingress.serve_control import SharedServeControl
 from deployments.ingress.signing_key import signing_key
 from deployments.ingress.tokens import Tokens
 from deployments.ingress.web import web_app
@@ -54,7 +55,13 @@ class Ingress:
         )
         texts = {spec.id: await asyncio.to_thread(ModelText.open, spec, settings) for spec in settings.models}
         self._routes = route_table(
-            settings, self._client, accounts=accounts, tokens=tokens, texts=texts, supervisor=self._supervisor
+            settings,
+            self._client,
+            accounts=accounts,
+            tokens=tokens,
+            texts=texts,
+            supervisor=self._supervisor,
+            serve=SharedServeControl(serve.get_replica_context().app_name, self._supervisor),
         )
 
     def __serve_build_asgi_app__(self) -> ASGIApp:

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from redis.asyncio import Redis
 
 from deployments.ingress.auth import Gate, GuardedRoute
+from deployments.ingress.default_model import DefaultModel
 from deployments.ingress.hub import Hub
+from deployments.ingress.model_state import ServeControl
 from deployments.ingress.model_svc import ModelSvc
 from deployments.ingress.prompt_svc import PromptSvc
 from deployments.ingress.service import PromptService
@@ -18,6 +20,7 @@ from deployments.models import ModelText
 from deployments.settings import Settings
 from deployments.tasks import Supervisor
 from pipeline.accounts import Accounts
+from pipeline.store.default_model import DefaultModelStore
 from pipeline.store.keys import Keys
 from pipeline.store.listing import Listing
 from pipeline.store.messages import MessageStore
@@ -33,22 +36,26 @@ def route_table(
     tokens: Tokens,
     texts: Mapping[str, ModelText],
     supervisor: Supervisor,
+    serve: ServeControl | None = None,
 ) -> list[GuardedRoute]:
     """Every route of the service, in order. A service is added by adding it to ``services``.
 
     Args:
         client: of the store; nothing is sent before the first request, but for the hub's subscription.
         texts: by model id.
+        serve: None where the routes are served without Serve.
         supervisor: owns the hub's tasks; stop it when the app stops.
     """
     keys = Keys(settings.redis_namespace)
     prompts = PromptStore(client, keys)
     messages = MessageStore(client, keys)
     hub = Hub(client, keys, supervisor)
+    default_model = DefaultModel(settings, DefaultModelStore(client, keys))
+    queues = {spec.id: ModelQueue(client, keys, spec.id) for spec in settings.models}
     service = PromptService(settings, prompts, hub, texts)
     services = (
         PromptSvc(settings, service, Listing(client, keys, prompts), messages, ThreadReader(client, keys, hub)),
-        ModelSvc(settings, {spec.id: ModelQueue(client, keys, spec.id) for spec in settings.models}),
+        ModelSvc(settings, queues, default_model, serve),
         UserSvc(accounts, tokens, max_body_bytes=settings.max_body_bytes),
     )
     gate = Gate(tokens)
