@@ -13,6 +13,7 @@ from deployments.ingress.model_state import ServeControl
 from deployments.ingress.model_svc import ModelSvc
 from deployments.ingress.prompt_svc import PromptSvc
 from deployments.ingress.service import PromptService
+from deployments.ingress.template_svc import TemplateSvc
 from deployments.ingress.threads import ThreadReader
 from deployments.ingress.tokens import Tokens
 from deployments.ingress.user_svc import UserSvc
@@ -26,6 +27,7 @@ from pipeline.store.listing import Listing
 from pipeline.store.messages import MessageStore
 from pipeline.store.prompts import PromptStore
 from pipeline.store.queue import ModelQueue
+from pipeline.store.templates import TemplateStore
 
 
 def route_table(
@@ -51,10 +53,12 @@ def route_table(
     messages = MessageStore(client, keys)
     hub = Hub(client, keys, supervisor)
     default_model = DefaultModel(settings, DefaultModelStore(client, keys))
+    templates = TemplateStore(client, keys)
     queues = {spec.id: ModelQueue(client, keys, spec.id) for spec in settings.models}
-    service = PromptService(settings, prompts, hub, texts)
+    service = PromptService(settings, prompts, hub, texts, default_model, templates)
     services = (
         PromptSvc(settings, service, Listing(client, keys, prompts), messages, ThreadReader(client, keys, hub)),
+        TemplateSvc(settings, templates),
         ModelSvc(settings, queues, default_model, serve),
         UserSvc(accounts, tokens, max_body_bytes=settings.max_body_bytes),
     )
