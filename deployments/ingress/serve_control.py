@@ -29,7 +29,8 @@ def read_status(app_name: str) -> Mapping[str, ServeView]:
     return {
         name: ServeView(
             status=str(deployment.status.value),
-            replicas={str(state.value): count for state, count in deployment.replica_states.items()},
+            # Keyed by the states' texts, whatever its annotation says.
+            replicas={str(state): count for state, count in deployment.replica_states.items()},
             message=deployment.message,
         )
         for name, deployment in application.deployments.items()
