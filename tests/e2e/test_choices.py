@@ -92,15 +92,18 @@ async def test_another_default_model_counts_on_every_ingress(user: httpx.AsyncCl
 
         await until_true(everywhere, timeout_s=10, every_s=0.1, what=f"{model_id} as the default")
 
+    async def model_of_a_prompt() -> str:
+        prompt = (await submit(user))["prompt"]
+        await user.delete(f"/prompt-svc/prompt/{prompt['id']}")
+        return str(prompt["modelId"])
+
     assert (await user.put(f"/model-svc/model/{encoded('test/slow')}/make-default")).status_code == 401
     await make_default("test/slow")
     try:
-        prompt = (await submit(user))["prompt"]
-        assert prompt["modelId"] == "test/slow"
-        await user.delete(f"/prompt-svc/prompt/{prompt['id']}")
+        assert await model_of_a_prompt() == "test/slow"
     finally:
         await make_default(MODEL)
-    assert (await submit(user))["prompt"]["modelId"] == MODEL
+    assert await model_of_a_prompt() == MODEL
 
 
 async def test_a_saved_template_with_variables(new_user: Connect) -> None:
