@@ -94,6 +94,9 @@ class LLM:
         """Run one granted attempt; returns how it ended (``deployments.replica.attempts.Outcome``)."""
         return await self._runner.run(ref, fence, alone)
 
+    async def wake(self) -> None:
+        """Nothing: that it is called brings up a replica of a deployment that is scaled to zero."""
+
     async def check_health(self) -> None:
         """Called by Serve. A dead engine is not reported but acted on: waiting for three failed checks would cost 30 s."""
         try:

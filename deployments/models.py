@@ -63,9 +63,9 @@ class ModelText:
 
         Raises:
             PromptTooLong: no token of an answer would fit behind it.
-            ClientError: the model's template refuses it.
+            ClientError: the model's template refuses it, or the client's has a variable without a value.
         """
-        if len(submission.prompt) > INLINE_CHARACTERS:
+        if submission.characters > INLINE_CHARACTERS:
             token_ids = await asyncio.to_thread(self._render, submission)
         else:
             token_ids = self._render(submission)

@@ -9,6 +9,14 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, Vali
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipeline.errors import ServerError
+from pipeline.priority import HIGHEST, LOWEST
+from pipeline.prompt_type import Capability
+
+#: What an engine can do at all; a model does as much of it as its catalogue entry says. The scripted one makes everything up.
+ENGINE_CAPABILITIES: dict[str, frozenset[Capability]] = {
+    "vllm": frozenset({Capability.TEXT_GENERATION, Capability.IMAGE_TEXT_TO_TEXT}),
+    "scripted": frozenset(Capability),
+}
 
 
 class InvalidSettings(ServerError):
@@ -36,6 +44,8 @@ class ModelSpec(BaseModel):
     engine: Literal["vllm", "scripted"] = "vllm"
     #: Hugging Face id, a path, or ``embedded:smollm2`` (the model that ships with the project).
     source: str
+    #: What it can do: prompts of other types are refused, or run on the first model that can.
+    capabilities: tuple[Capability, ...] = Field(default=(Capability.TEXT_GENERATION,), min_length=1)
     #: Attempts one replica runs at the same time.
     permits: int = Field(default=32, ge=1, le=1024)
     #: Longest prompt plus answer, in tokens. None: what the model was trained for.
@@ -45,6 +55,17 @@ class ModelSpec(BaseModel):
     resume: Literal["prefix", "replay"] = "prefix"
     #: Arguments of the engine, passed on as they are (vLLM: ``AsyncEngineArgs``).
     engine_args: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _engine_is_capable(self) -> ModelSpec:
+        possible = ENGINE_CAPABILITIES[self.engine]
+        for capability in self.capabilities:
+            if capability not in possible:
+                raise ValueError(
+                    f"capabilities: got {capability.value!r}, allowed for the engine {self.engine!r} is one of "
+                    f"{sorted(item.value for item in possible)}"
+                )
+        return self
 
 
 class Settings(BaseSettings):
@@ -61,7 +82,7 @@ class Settings(BaseSettings):
 
     #: The catalogue; each model becomes one deployment.
     models: tuple[ModelSpec, ...] = Field(min_length=1)
-    #: Id of the model that runs a prompt which names none; empty: the first one.
+    #: Id of the model that runs a prompt which names none, until an admin makes another one the default; empty: the first.
     default_model: str = ""
 
     #: Directory for keys and the embedded store's files.
@@ -74,6 +95,9 @@ class Settings(BaseSettings):
     jwt_private_key: SecretStr = SecretStr("")
     #: How long an access token is good.
     access_token_hours: Annotated[float, Field(gt=0, le=24 * 366)] = 24
+
+    #: Highest priority that callers who are no admins may ask for.
+    max_user_priority: Annotated[int, Field(ge=LOWEST, le=HIGHEST)] = 0
 
     #: How long a sync prompt is waited for, seconds.
     sync_wait_s: Annotated[float, Field(gt=0)] = 600

@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from deployments.settings import ModelSpec, Settings
+from pipeline.prompt_type import Capability
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 
@@ -88,6 +89,7 @@ def kind(field: FieldInfo) -> str:
         "int | None": "integer",
         "dict[str, typing.Any]": "mapping",
         "tuple[deployments.settings.ModelSpec, ...]": "list of models",
+        "tuple[pipeline.prompt_type.Capability, ...]": f"list of {', '.join(f'`{c}`' for c in Capability)}",
     }
     name = annotation.__name__ if isinstance(annotation, type) and "[" not in str(annotation) else str(annotation)
     return ", ".join([words[name], *_bounds(field)])
@@ -116,7 +118,7 @@ def default(field: FieldInfo) -> str:
         value = value.get_secret_value()
     if value in ("", None, (), {}) or value is PydanticUndefined:
         return "*(none)*"
-    return f"`{value}`"
+    return ", ".join(f"`{item}`" for item in value) if isinstance(value, tuple) else f"`{value}`"
 
 
 def page() -> str:

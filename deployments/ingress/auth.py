@@ -24,7 +24,12 @@ class Permission(StrEnum):
     PROMPT_VIEW = "prompt-svc:prompt:view"
     PROMPT_DELETE = "prompt-svc:prompt:delete"
     PROMPT_STREAM = "prompt-svc:prompt:stream"
+    TEMPLATE_EDIT = "prompt-svc:template:edit"
+    TEMPLATE_VIEW = "prompt-svc:template:view"
     MODEL_VIEW = "model-svc:model:view"
+    MODEL_CREATE = "model-svc:model:create"
+    MODEL_EDIT = "model-svc:model:edit"
+    PLATFORM_VIEW = "model-svc:platform:view"
 
 
 class Access(StrEnum):
@@ -36,10 +41,13 @@ class Access(StrEnum):
     AUTHENTICATED = "authenticated"
 
 
+#: What acts on everybody's prompts.
+_ADMINS_ONLY = frozenset({Permission.MODEL_CREATE, Permission.MODEL_EDIT})
+
 #: Permissions by role. The document lets every user prompt; upstream's code does so only after a permit (contract §0.4).
 GRANTS: dict[str, frozenset[Permission]] = {
     Role.ADMIN: frozenset(Permission),
-    Role.USER: frozenset(Permission),
+    Role.USER: frozenset(Permission) - _ADMINS_ONLY,
 }
 
 

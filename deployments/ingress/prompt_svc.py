@@ -19,6 +19,7 @@ from deployments.ingress.sse import event_stream
 from deployments.ingress.threads import Cursor, ThreadReader
 from deployments.settings import Settings
 from pipeline.errors import InvalidField, NotFound
+from pipeline.priority import HIGHEST, check_priority
 from pipeline.prompt import Prompt
 from pipeline.query import parse_query
 from pipeline.store.connection import translated_errors
@@ -49,6 +50,7 @@ class PromptSvc:
 
         return [
             route("POST", "/prompt", self.submit, Permission.PROMPT_CREATE),
+            route("GET", "/prompt/{prompt_id}", self.read, Permission.PROMPT_VIEW),
             route("POST", "/prompts", self.list, Permission.PROMPT_VIEW),
             route("DELETE", "/prompt/{prompt_id}", self.delete, Permission.PROMPT_DELETE),
             route("POST", "/remove", self.remove, Permission.PROMPT_DELETE),
@@ -62,20 +64,31 @@ class PromptSvc:
         A prompt that failed for good, was cancelled, or is not finished within the server's limit is a 200 too: it was
         accepted, and ``prompt`` tells what became of it. A top-level ``error`` says so in words.
         """
+        caller = principal(request)
         submission = parse_prompt_request(await self._body(request))
-        accepted = await self._service.submit(principal(request).user_id, submission)
+        check_priority(submission.priority, highest=HIGHEST if caller.is_admin else self._settings.max_user_priority)
+        accepted = await self._service.submit(caller.user_id, submission)
         if not submission.sync:
-            return _json({"prompt": wire.prompt_object(accepted.prompt)})
+            return _json(_answer(accepted.prompt, accepted.queue_position))
         prompt = await self._service.wait(accepted.prompt, self._settings.sync_wait_s)
-        answer: dict[str, Any] = {"prompt": wire.prompt_object(prompt)}
+        answer = await self._with_message(prompt, _answer(prompt, None))
+        if not prompt.message_id:
+            answer["error"] = self._why_no_answer(prompt)
+        return _json(answer)
+
+    async def read(self, request: Request) -> Response:
+        """One of the caller's own prompts: what a client polls while it waits."""
+        prompt, position = await self._service.read(principal(request).user_id, request.path_params["prompt_id"])
+        return _json({**await self._with_message(prompt, _answer(prompt, position)), "priority": prompt.priority})
+
+    async def _with_message(self, prompt: Prompt, answer: dict[str, Any]) -> dict[str, Any]:
+        """``answer`` with the message of a completed prompt beside it."""
         if prompt.message_id:
             with translated_errors():
                 message = await self._messages.get(prompt.user_id, prompt.message_id)
             if message is not None:
                 answer["responseMessage"] = wire.message_object(message)
-        else:
-            answer["error"] = self._why_no_answer(prompt)
-        return _json(answer)
+        return answer
 
     def _why_no_answer(self, prompt: Prompt) -> str:
         if prompt.status.is_terminal:
@@ -141,6 +154,12 @@ class PromptSvc:
 
     async def _body(self, request: Request) -> dict[str, Any]:
         return await read_json(request, max_bytes=self._settings.max_body_bytes)
+
+
+def _answer(prompt: Prompt, queue_position: int | None) -> dict[str, Any]:
+    """Beside the prompt, not in it: the original's Go client takes no key there that it does not know (contract §0.8)."""
+    position = {} if queue_position is None else {"queuePosition": queue_position}
+    return {"prompt": wire.prompt_object(prompt), **position}
 
 
 def _json(content: Any) -> Response:

@@ -4,37 +4,54 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
+from deployments.ingress.default_model import DefaultModel
 from deployments.ingress.hub import Hub
+from deployments.ingress.model_choice import choose_model
 from deployments.models import ModelText
 from deployments.settings import ModelSpec, Settings
-from pipeline.errors import InvalidField, NotFound, StoreUnavailable
+from pipeline.errors import InvalidField, NotFound, Shown, StoreUnavailable
 from pipeline.ids import new_id
 from pipeline.prompt import NewPrompt, Prompt, make_ref
 from pipeline.retry import DEFAULT_MAX_RETRIES
 from pipeline.store.connection import translated_errors
 from pipeline.store.prompts import Accepted, PromptStore
+from pipeline.store.templates import TemplateStore
 from pipeline.submission import PromptSubmission
+from pipeline.template import unescape_newlines
 
 
 class PromptService:
     """Accept, wait for, and remove prompts on behalf of one user at a time."""
 
-    def __init__(self, settings: Settings, prompts: PromptStore, hub: Hub, texts: Mapping[str, ModelText]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        prompts: PromptStore,
+        hub: Hub,
+        texts: Mapping[str, ModelText],
+        default_model: DefaultModel,
+        templates: TemplateStore,
+    ) -> None:
         self._settings = settings
         self._prompts = prompts
         self._hub = hub
         self._texts = texts
+        self._default_model = default_model
+        self._templates = templates
 
     async def submit(self, user_id: str, submission: PromptSubmission) -> Accepted:
         """Store and queue a prompt; when this returns, it is durable. An id the user has used before returns what is stored.
 
         Raises:
-            ClientError: the model is unknown, or the prompt does not fit it; nothing was stored.
+            ClientError: the model or the template is unknown, no model can do it, or the prompt does not fit it; nothing was
+                stored.
             StoreUnavailable: nothing was stored, or (if the connection broke on the way back) it was: submit it again with
                 the same id to find out.
         """
-        spec = self._model_for(submission)
+        spec = await self._model_for(submission)
+        submission = await self._with_saved_template(user_id, submission)
         prompt_id = submission.id or new_id("prom")
         token_ids = await self._texts[spec.id].render(submission)
         new = NewPrompt(
@@ -46,19 +63,35 @@ class PromptService:
             prompt_token_ids=token_ids,
             sampling=submission.sampling,
             max_retries=DEFAULT_MAX_RETRIES if submission.max_retries is None else submission.max_retries,
+            priority=submission.priority,
             sync=submission.sync,
+            type=submission.type.value,
             parameters=submission.parameters,
             engine_parameters=submission.engine_parameters,
         )
         with translated_errors():
             return await self._prompts.accept(new)
 
-    def _model_for(self, submission: PromptSubmission) -> ModelSpec:
-        spec = self._settings.resolve_model(submission.model_id)
-        if spec is None:
-            known = sorted(name for model in self._settings.models for name in (model.id, *model.aliases))
-            raise InvalidField("modelId", submission.model_id, f"one of {', '.join(known)}")
+    async def _model_for(self, submission: PromptSubmission) -> ModelSpec:
+        spec = choose_model(
+            self._settings.models,
+            default=await self._default_model.get(),
+            named=submission.model_id,
+            prompt_type=submission.type,
+        )
+        if submission.type.needs_files and not submission.file_ids:
+            raise InvalidField("fileIds", Shown("nothing"), f"at least one file with the type {submission.type}")
         return spec
+
+    async def _with_saved_template(self, user_id: str, submission: PromptSubmission) -> PromptSubmission:
+        name = submission.template_name
+        if name is None:
+            return submission
+        with translated_errors():
+            saved = await self._templates.get(user_id, name)
+        if saved is None:
+            raise InvalidField("templateName", name, "the name of a template you have saved")
+        return replace(submission, template=unescape_newlines(saved.template), variables=submission.variables or {})
 
     async def wait(self, prompt: Prompt, timeout_s: float) -> Prompt:
         """The prompt once it has ended, or as it is when the time is over; it goes on either way.
@@ -91,6 +124,20 @@ class PromptService:
         if current is None:
             raise NotFound
         return current
+
+    async def read(self, user_id: str, prompt_id: str) -> tuple[Prompt, int | None]:
+        """A prompt, and where it stands in its queue (``PromptStore.queue_position``).
+
+        Raises:
+            NotFound: the user has no such prompt.
+        """
+        with translated_errors():
+            prompt, position = await asyncio.gather(
+                self._prompts.get(user_id, prompt_id), self._prompts.queue_position(make_ref(user_id, prompt_id))
+            )
+        if prompt is None:
+            raise NotFound
+        return prompt, position
 
     async def remove(self, user_id: str, prompt_id: str) -> None:
         """Cancel a prompt that has not ended, erase a finished one with its text.

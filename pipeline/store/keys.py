@@ -36,6 +36,9 @@ LAYOUT = {
     "permits": "q-permits:{}",  # hash: replica -> permits
     "used": "q-used:{}",  # hash: replica -> permits in use at its last heartbeat
     "nodes": "q-nodes:{}",  # hash: replica -> node it runs on
+    # what users and admins have set
+    "templates": "templates:{}",  # hash of a user: name -> "created updated template"
+    "default_model": "default-model",  # id of the model that an admin made the default
     # counters and identity
     "seq": "seq",
     "fence": "fence",  # attempts granted so far, of all prompts

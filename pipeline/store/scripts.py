@@ -28,7 +28,9 @@ NAMES = (
     "heartbeat",
     "keep",
     "lose",
+    "position",
     "register",
+    "save_template",
     "sweep",
     "unregister",
 )

@@ -22,6 +22,8 @@ SCRIPTED: dict[str, dict[str, Any]] = {
     "test/broken": {"step_s": 0.001, "fail_permanently": True},
     "test/slow": {"step_s": 1.0, "answer_tokens": 120},
 }
+#: Has no replica until it is started, and alone makes something of nothing.
+ASLEEP = "test/asleep"
 #: Attempts a slow replica holds; the prompts beyond wait.
 SLOW_PERMITS = 4
 SYNC_WAIT_S = 30.0
@@ -41,6 +43,22 @@ def config_with_scripted_models() -> dict[str, Any]:
             {"id": model_id, "engine": "scripted", "source": "scripted", "permits": permits, "engine_args": options}
         )
         app["deployments"].append({"name": deployment_name(model_id), "ray_actor_options": {"num_cpus": 0}})
+    app["args"]["models"].append(
+        {
+            "id": ASLEEP,
+            "engine": "scripted",
+            "source": "scripted",
+            "capabilities": ["unconditional-image-generation"],
+            "engine_args": {"step_s": 0.001},
+        }
+    )
+    app["deployments"].append(
+        {
+            "name": deployment_name(ASLEEP),
+            "ray_actor_options": {"num_cpus": 0},
+            "autoscaling_config": {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1, "upscale_delay_s": 0},
+        }
+    )
     return config
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.ingress.prompt_request import NotCapable, parse_prompt_request
+from deployments.ingress.prompt_request import parse_prompt_request
 from pipeline.engine import SamplingParameters
 from pipeline.errors import ClientError, InvalidField
 from pipeline.submission import PromptSubmission
@@ -308,7 +308,7 @@ def test_a_schema_too_deep_is_refused():
 
 
 def test_unknown_keys_elsewhere_change_nothing():
-    submission = submit(userId="usr-1", status="completed", runCount=9, priority=5, parameters={"x": 1})
+    submission = submit(userId="usr-1", status="completed", runCount=9, createdAt="now", parameters={"x": 1})
     assert submission == PromptSubmission(prompt="Hi", parameters={"x": 1})
 
 
@@ -319,11 +319,9 @@ def test_unknown_keys_elsewhere_change_nothing():
         ({"engineParameters": {"stableDiffusion": {"txt2Img": {}}}}, "engineParameters.stableDiffusion"),
     ],
 )
-def test_images_are_not_among_the_capabilities(body: dict, path: str):
-    with pytest.raises(NotCapable) as refused:
-        submit(**body)
-    assert refused.value.status == 400
-    assert refused.value.message == f"{path}: no model of the catalogue has the capability to make images"
+def test_image_parameters_under_a_type_that_makes_text_are_refused(body: dict, path: str):
+    assert submit(**body).type == "Text-to-Image"
+    assert refusal(type="Translation", **body) == f"{path}: got an object, allowed is none with the type Translation"
 
 
 values = st.recursive(

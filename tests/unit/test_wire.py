@@ -157,14 +157,25 @@ def test_error_bodies():
 class Stub:
     """Service, listing, messages and threads in one; keeps what it was asked."""
 
-    def __init__(self, *, ended: Prompt = PROMPTS[Status.COMPLETED], events: tuple[ThreadEvent, ...] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        ended: Prompt = PROMPTS[Status.COMPLETED],
+        events: tuple[ThreadEvent, ...] = (),
+        position: int | None = None,
+    ) -> None:
         self.ended = ended
+        self.position = position
         self.events = events
         self.asked: list[Any] = []
 
     async def submit(self, user_id: str, submission: Any) -> Accepted:
         self.asked.append((user_id, submission.prompt))
-        return Accepted(prompt=WAITING, is_new=True)
+        return Accepted(prompt=WAITING, is_new=True, queue_position=self.position)
+
+    async def read(self, user_id: str, prompt_id: str) -> tuple[Prompt, int | None]:
+        self.asked.append((user_id, prompt_id))
+        return self.ended, self.position
 
     async def wait(self, prompt: Prompt, timeout_s: float) -> Prompt:
         return self.ended
@@ -195,7 +206,9 @@ class AnyToken:
 
 
 def client(stub: Stub, token: str = "user") -> httpx.AsyncClient:
-    settings: Any = SimpleNamespace(sync_wait_s=600.0, sse_heartbeat_s=15.0, max_body_bytes=1024 * 1024)
+    settings: Any = SimpleNamespace(
+        sync_wait_s=600.0, sse_heartbeat_s=15.0, max_body_bytes=1024 * 1024, max_user_priority=2
+    )
     service: Any = stub
     app = web_app(PromptSvc(settings, service, service, service, service).routes(Gate(AnyToken())))  # type: ignore[arg-type]
     return httpx.AsyncClient(
@@ -207,6 +220,27 @@ async def test_the_answer_to_an_asynchronous_prompt():
     reply = await client(Stub()).post("/prompt-svc/prompt", json={"prompt": "x"})
     assert reply.status_code == 200
     check_json("submit-async", reply.json())
+
+
+async def test_the_answer_to_a_prompt_that_waits_behind_others():
+    reply = await client(Stub(position=17)).post("/prompt-svc/prompt", json={"prompt": "x"})
+    check_json("submit-async-waiting", reply.json())
+
+
+@pytest.mark.parametrize(("token", "most"), [("user", 2), ("admin", 10)])
+async def test_how_far_priority_goes_depends_on_who_asks(token: str, most: int):
+    for priority, status in ((-10, 200), (most, 200), (str(most), 200), (most + 1, 400), (-11, 400), (1.5, 400)):
+        reply = await client(Stub(), token).post("/prompt-svc/prompt", json={"prompt": "x", "priority": priority})
+        assert reply.status_code == status, priority
+        if status == 400:
+            assert reply.json()["error"].startswith(f"priority: got {priority}, allowed is an integer from -10 to ")
+
+
+async def test_a_prompt_that_is_polled():
+    stub = Stub(ended=WAITING, position=3)
+    check_json("read-waiting", (await client(stub).get("/prompt-svc/prompt/prom%2F1")).json())
+    assert stub.asked == [("usr-1", "prom/1")]
+    check_json("read-completed", (await client(Stub()).get("/prompt-svc/prompt/p")).json())
 
 
 async def test_the_answer_to_a_synchronous_prompt():

@@ -90,6 +90,37 @@ local function dequeue_next(model)
   return ref
 end
 
+-- Users whose waiting prompts a position counts one by one.
+local POSITION_USERS = 100
+
+-- 1 for the waiting prompt that is granted next, 2 for the one behind it, …; 0 for a prompt that does not wait. It is the order of
+-- dequeue_next if nothing else arrives: a user's prompt with n of their own in front goes out in round n, and every other user has
+-- given at most n before it, one more if their turn comes first. Users beyond POSITION_USERS count as if they had that many, so
+-- then the position is an upper bound.
+local function queue_position(p)
+  local own = redis.call('ZRANK', K.waiting(p.priority, p.user, p.model), p.ref)
+  if not own then return 0 end
+  local all = tonumber(redis.call('HGET', K.stats(p.model), 'waiting'))
+  local ahead, left = own, POSITION_USERS
+  for _, priority in ipairs(redis.call('ZREVRANGEBYSCORE', K.priorities(p.model), '+inf', '(' .. p.priority)) do
+    local users = redis.call('ZRANGE', K.turns(priority, p.model), 0, left)
+    if #users > left then return all end
+    left = left - #users
+    for _, user in ipairs(users) do ahead = ahead + redis.call('ZCARD', K.waiting(priority, user, p.model)) end
+  end
+  local turns = K.turns(p.priority, p.model)
+  local turn = redis.call('ZRANK', turns, p.user)
+  if own == 0 then return ahead + turn + 1 end
+  local users = redis.call('ZRANGE', turns, 0, POSITION_USERS - 1)
+  for i, user in ipairs(users) do
+    if user ~= p.user then
+      local given = i <= turn and own + 1 or own
+      ahead = ahead + math.min(given, redis.call('ZCARD', K.waiting(p.priority, user, p.model)))
+    end
+  end
+  return math.min(all, ahead + (redis.call('ZCARD', turns) - #users) * (own + 1) + 1)
+end
+
 local function dequeue(p)
   if redis.call('ZREM', K.waiting(p.priority, p.user, p.model), p.ref) == 1 then
     redis.call('HINCRBY', K.stats(p.model), 'waiting', -1)

@@ -1,9 +1,9 @@
 -- Store a prompt and queue it, once. ARGV: ref, title for a new thread, then the record as field, value, …
--- (pipeline.prompt.NewPrompt.to_record). Returns {1, what the store added to the record} or, for an id that was there already,
--- {0, the record}; both as HGETALL gives them.
+-- (pipeline.prompt.NewPrompt.to_record). Returns {1, what the store added to the record, its position} or, for an id that was there
+-- already, {0, the record, its position}; records as HGETALL gives them, the position as in position.lua.
 local ref, title = ARGV[2], ARGV[3]
 if redis.call('EXISTS', K.prompt(ref)) == 1 then
-  return { 0, redis.call('HGETALL', K.prompt(ref)) }
+  return { 0, redis.call('HGETALL', K.prompt(ref)), queue_position(load_prompt(ref)) }
 end
 local fields, record = {}, {}
 for i = 4, #ARGV, 2 do
@@ -43,4 +43,4 @@ redis.call('ZADD', K.thread_messages(thread), place * 2 - 1, record.id)
 enqueue({ ref = ref, user = record.user, model = record.model, priority = record.priority, seq = seq })
 wake(record.model)
 redis.call('PUBLISH', K.bell(thread), place)
-return { 1, added }
+return { 1, added, queue_position(load_prompt(ref)) }
