@@ -29,6 +29,8 @@ class PromptSubmission:
     #: Text with ``{prompt}`` in it, None for the model's own chat template.
     template: str | None = None
     sampling: SamplingParameters = field(default_factory=SamplingParameters)
+    #: Whether the model gets what was said before in the thread; None leaves it to the thread.
+    history: bool | None = None
     #: ``parameters`` as the client sent them, echoed in the Prompt object; None when absent.
     parameters: Mapping[str, Any] | None = None
     #: ``engineParameters`` as the client sent them, echoed in the Prompt object; None when absent.
