@@ -18,12 +18,18 @@ from pipeline.errors import NotFound, Unauthorized
 
 
 class Permission(StrEnum):
-    """Names of the document, section Permissions & Security, and of the contract §4."""
+    """Names of the document, section Permissions & Security, and of the contract §3 and §4."""
 
     PROMPT_CREATE = "prompt-svc:prompt:create"
     PROMPT_VIEW = "prompt-svc:prompt:view"
     PROMPT_DELETE = "prompt-svc:prompt:delete"
     PROMPT_STREAM = "prompt-svc:prompt:stream"
+    THREAD_VIEW = "chat-svc:thread:view"
+    THREAD_EDIT = "chat-svc:thread:edit"
+    THREAD_DELETE = "chat-svc:thread:delete"
+    MESSAGE_CREATE = "chat-svc:message:create"
+    MESSAGE_VIEW = "chat-svc:message:view"
+    MESSAGE_DELETE = "chat-svc:message:delete"
     MODEL_VIEW = "model-svc:model:view"
 
 

@@ -11,6 +11,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from deployments.ingress.auth import Gate
+from deployments.ingress.chat_svc import ChatSvc
 from deployments.ingress.hub import Hub
 from deployments.ingress.model_svc import ModelSvc
 from deployments.ingress.prompt_svc import PromptSvc
@@ -18,6 +19,7 @@ from deployments.ingress.service import PromptService
 from deployments.ingress.signing_key import signing_key
 from deployments.ingress.threads import ThreadReader
 from deployments.ingress.tokens import Tokens
+from deployments.ingress.user_events import UserEvents
 from deployments.ingress.user_svc import UserSvc
 from deployments.ingress.web import web_app
 from deployments.models import ModelText
@@ -34,6 +36,7 @@ from pipeline.store.listing import Listing
 from pipeline.store.messages import MessageStore
 from pipeline.store.prompts import PromptStore
 from pipeline.store.queue import ModelQueue
+from pipeline.store.threads import ThreadStore
 
 
 def _bound_to_loopback() -> bool:
@@ -65,6 +68,7 @@ class Ingress:
         texts = {spec.id: await asyncio.to_thread(ModelText.open, spec, settings) for spec in settings.models}
         hub = Hub(self._client, keys, self._supervisor)
         prompts = PromptStore(self._client, keys)
+        messages = MessageStore(self._client, keys)
         service = PromptService(settings, prompts, hub, texts)
         gate = Gate(tokens)
         self._routes = [
@@ -72,9 +76,10 @@ class Ingress:
                 settings,
                 service,
                 Listing(self._client, keys, prompts),
-                MessageStore(self._client, keys),
+                messages,
                 ThreadReader(self._client, keys, hub),
             ).routes(gate),
+            *ChatSvc(settings, ThreadStore(self._client, keys, prompts), messages, UserEvents(hub, keys)).routes(gate),
             *ModelSvc(settings, {spec.id: ModelQueue(self._client, keys, spec.id) for spec in settings.models}).routes(
                 gate
             ),

@@ -82,8 +82,13 @@ class Hub:
     @contextlib.asynccontextmanager
     async def watch(self, user_id: str, thread_id: str) -> AsyncIterator[Watch]:
         """A watch on the thread. It hears everything that happens after this has been entered."""
-        channel = self._keys.bell(f"{user_id}/{thread_id}")
         watch = Watch()
+        async with self.attend(self._keys.bell(f"{user_id}/{thread_id}"), watch):
+            yield watch
+
+    @contextlib.asynccontextmanager
+    async def attend(self, channel: str, watch: Watch) -> AsyncIterator[None]:
+        """Let ``watch`` hear the channel. It hears everything that is published after this has been entered."""
         first = channel not in self._watches
         self._watches[channel].add(watch)
         if first:
@@ -93,7 +98,7 @@ class Hub:
             if first:
                 await self._adjust(channel)
             await confirmed.wait()
-            yield watch
+            yield
         finally:
             self._watches[channel].discard(watch)
             if not self._watches[channel]:

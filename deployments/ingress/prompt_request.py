@@ -148,6 +148,7 @@ class PromptRequest(WireModel):
     thread_id: Id | None = None
     model_id: Id | None = None
     max_retries: Annotated[Integer, Field(ge=0, le=100, description="an integer from 0 to 100")] | None = None
+    history: Boolean | None = Field(default=None, description="true or false")
     parameters: Parameters | None = Field(default=None, description="an object")
     engine_parameters: EngineParameters | None = Field(default=None, description="an object")
 
@@ -174,6 +175,7 @@ def parse_prompt_request(body: Mapping[str, Any]) -> PromptSubmission:
         thread_id=request.thread_id or None,
         model_id=request.model_id or None,
         max_retries=request.max_retries,
+        history=request.history,
         template=_template(parameters.text_to_text, engine),
         sampling=_sampling(parameters.text_to_text or TextToText(), engine.vllm or Vllm()),
         parameters=_echo(body, "parameters"),

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from deployments.ingress.hub import Hub
 from deployments.models import ModelText
 from deployments.settings import ModelSpec, Settings
-from pipeline.errors import InvalidField, NotFound, StoreUnavailable
+from pipeline.errors import InvalidField, NotFound, Shown, StoreUnavailable
 from pipeline.ids import new_id
 from pipeline.prompt import NewPrompt, Prompt, make_ref
 from pipeline.retry import DEFAULT_MAX_RETRIES
@@ -30,11 +30,12 @@ class PromptService:
         """Store and queue a prompt; when this returns, it is durable. An id the user has used before returns what is stored.
 
         Raises:
-            ClientError: the model is unknown, or the prompt does not fit it; nothing was stored.
+            ClientError: the model is unknown, the prompt does not fit it, or its id is taken; nothing was stored.
             StoreUnavailable: nothing was stored, or (if the connection broke on the way back) it was: submit it again with
                 the same id to find out.
         """
         spec = self._model_for(submission)
+        history = _history(submission)
         prompt_id = submission.id or new_id("prom")
         token_ids = await self._texts[spec.id].render(submission)
         new = NewPrompt(
@@ -47,6 +48,7 @@ class PromptService:
             sampling=submission.sampling,
             max_retries=DEFAULT_MAX_RETRIES if submission.max_retries is None else submission.max_retries,
             sync=submission.sync,
+            history=history,
             parameters=submission.parameters,
             engine_parameters=submission.engine_parameters,
         )
@@ -100,3 +102,16 @@ class PromptService:
         """
         with translated_errors():
             await self._prompts.remove(make_ref(user_id, prompt_id))
+
+
+def _history(submission: PromptSubmission) -> bool | None:
+    """Whether the prompt gets its thread's history, None if the thread decides. A template is filled with the new prompt alone.
+
+    Raises:
+        InvalidField: both were asked for.
+    """
+    if submission.template is None:
+        return submission.history
+    if submission.history:
+        raise InvalidField("history", Shown("true"), "false with a template, which is filled with the new prompt alone")
+    return False

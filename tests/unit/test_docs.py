@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from deployments.ingress.auth import Gate, GuardedRoute
+from deployments.ingress.chat_svc import ChatSvc
 from deployments.ingress.model_svc import ModelSvc
 from deployments.ingress.prompt_svc import PromptSvc
 from deployments.ingress.user_svc import UserSvc
@@ -34,6 +35,7 @@ def routes() -> list[GuardedRoute]:
     gate = Gate(nobody)
     return [
         *PromptSvc(nobody, nobody, nobody, nobody, nobody).routes(gate),
+        *ChatSvc(nobody, nobody, nobody, nobody).routes(gate),
         *ModelSvc(nobody, nobody).routes(gate),
         *UserSvc(nobody, nobody, max_body_bytes=1).routes(gate),
     ]

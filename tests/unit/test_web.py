@@ -269,6 +269,12 @@ def test_the_grants():
         "prompt-svc:prompt:view",
         "prompt-svc:prompt:delete",
         "prompt-svc:prompt:stream",
+        "chat-svc:thread:view",
+        "chat-svc:thread:edit",
+        "chat-svc:thread:delete",
+        "chat-svc:message:create",
+        "chat-svc:message:view",
+        "chat-svc:message:delete",
         "model-svc:model:view",
     }
     assert GRANTS[Role.ADMIN] == frozenset(Permission)
