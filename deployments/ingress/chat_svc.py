@@ -27,7 +27,7 @@ from pipeline.conversation import Author
 from pipeline.errors import InvalidField, Shown
 from pipeline.ids import new_id
 from pipeline.store.connection import translated_errors
-from pipeline.store.messages import Message, MessageStore
+from pipeline.store.messages import MOST_PAGE_BYTES, Message, MessageStore
 from pipeline.store.threads import ThreadStore
 
 DEFAULT_TITLE = "New chat"
@@ -36,7 +36,7 @@ MOST_LISTED = 1000
 
 _TITLE_RULE = "a string of at most 1000 characters"
 _IDS_RULE = f"a list of at most {MOST_LISTED} ids, each of 1 to 256 characters"
-_FILE_IDS_RULE = "a list of at most 100 ids, each of 1 to 256 characters"
+_FEW_IDS_RULE = "a list of at most 100 ids, each of 1 to 256 characters"
 _LIMIT_RULE = f"an integer from 1 to {MOST_LISTED}"
 
 
@@ -50,7 +50,7 @@ def _ids(most: int, rule: str) -> Any:
 
 
 Ids = _ids(MOST_LISTED, _IDS_RULE)
-FileIds = _ids(100, _FILE_IDS_RULE)
+FewIds = _ids(100, _FEW_IDS_RULE)
 Limit = Annotated[Integer, Field(ge=1, le=MOST_LISTED, description=_LIMIT_RULE)]
 
 
@@ -59,15 +59,15 @@ class ThreadRequest(WireModel):
 
     id: Id | None = None
     title: Annotated[PrivateText, Field(max_length=1000, description=_TITLE_RULE)] | None = None
-    topic_ids: Ids | None = None
-    user_ids: Ids | None = None
+    topic_ids: FewIds | None = None
+    user_ids: FewIds | None = None
 
 
 class MessageRequest(WireModel):
     id: Id | None = None
     text: PrivateText = ""
     user_id: Text | None = None
-    file_ids: FileIds = ()
+    file_ids: FewIds = ()
     meta: Object | None = Field(default=None, description="an object")
     role: Annotated[Author, Field(description="user or assistant")] = Author.USER
 
@@ -186,8 +186,8 @@ class ChatSvc:
         user_id = principal(request).user_id
         with translated_errors():
             if sent.ids is not None:
-                found = await self._messages.get_many(user_id, list(dict.fromkeys(sent.ids)))
-                chosen = [m for m in found if m and sent.thread_id in (None, "", m.thread_id)]
+                found = await self._messages.by_ids(user_id, list(dict.fromkeys(sent.ids)))
+                chosen = [message for message in found if sent.thread_id in (None, "", message.thread_id)]
                 return _messages(sorted(chosen, key=lambda message: message.created_us))
             if sent.thread_id:
                 return await self._page(user_id, sent.thread_id, sent)
@@ -198,16 +198,15 @@ class ChatSvc:
         return _messages(page.messages, after=page.after)
 
     async def _of_all_threads(self, user_id: str, limit: int) -> list[Message]:
-        """The first ``limit`` messages, thread by thread; fewer where they are long."""
+        """The first ``limit`` messages, thread by thread; fewer where they are long or the threads are many."""
         messages: list[Message] = []
-        start = 0
-        while len(messages) < limit and (thread_ids := await self._threads.oldest_first(user_id, start, MOST_LISTED)):
-            start += len(thread_ids)
-            for thread_id in thread_ids:
-                page = await self._messages.page(user_id, thread_id, limit=limit - len(messages))
-                messages += page.messages
-                if page.after is not None or len(messages) >= limit:
-                    return messages
+        characters = 0
+        for thread_id in await self._threads.oldest(user_id, MOST_LISTED):
+            page = await self._messages.page(user_id, thread_id, limit=limit - len(messages))
+            messages += page.messages
+            characters += sum(len(message.text) for message in page.messages)
+            if page.after is not None or len(messages) >= limit or characters > MOST_PAGE_BYTES:
+                break
         return messages
 
     async def delete_message(self, request: Request) -> Response:

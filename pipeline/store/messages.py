@@ -9,12 +9,13 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from pipeline.errors import Conflict, NotFound
+from pipeline.errors import Conflict, NotFound, TooLarge
 from pipeline.store.keys import Keys
 from pipeline.store.replies import text
 from pipeline.store.scripts import Scripts
+from pipeline.store.sizes import first_within
 
-#: A page ends when its texts and metadata are longer than this together, bytes.
+#: Texts and metadata of one reply, bytes; a page ends before it gets longer.
 MOST_PAGE_BYTES = 4 * 1024 * 1024
 
 
@@ -58,6 +59,17 @@ class MessageStore:
             pipe.hgetall(self._keys.message(f"{user_id}/{message_id}"))
         return [_message(record) if record else None for record in (await pipe.execute() if message_ids else [])]
 
+    async def by_ids(self, user_id: str, message_ids: Sequence[str]) -> list[Message]:
+        """Those of these messages that the user has.
+
+        Raises:
+            TooLarge: they are too long to be read at once.
+        """
+        most = MOST_PAGE_BYTES
+        if await first_within(self._client, self._keys, user_id, message_ids, most_bytes=most) < len(message_ids):
+            raise TooLarge(f"ids: these messages are longer than {most} bytes together, ask for fewer")
+        return [message for message in await self.get_many(user_id, message_ids) if message is not None]
+
     async def page(self, user_id: str, thread_id: str, *, limit: int, after: int | None = None) -> MessagePage:
         """A thread's messages in its order: each prompt's with its answer, in the order of submission. A page has up to
         ``limit`` of them, fewer if they are long; the next one begins behind ``after``."""
@@ -70,21 +82,12 @@ class MessageStore:
             withscores=True,
         )
         ids = [text(message_id) for message_id, _ in rows[:limit]]
-        taken = _within(await self._sizes(user_id, ids), MOST_PAGE_BYTES)
+        taken = await first_within(self._client, self._keys, user_id, ids, most_bytes=MOST_PAGE_BYTES)
         found = await self.get_many(user_id, ids[:taken])
         return MessagePage(
             messages=[message for message in found if message is not None],
             after=int(rows[taken - 1][1]) if taken < len(rows) else None,
         )
-
-    async def _sizes(self, user_id: str, ids: Sequence[str]) -> list[int]:
-        """Bytes of each message, about."""
-        pipe = self._client.pipeline(transaction=False)
-        for message_id in ids:
-            for field in ("text", "meta"):
-                pipe.hstrlen(self._keys.message(f"{user_id}/{message_id}"), field)
-        lengths = await pipe.execute() if ids else []
-        return [sum(pair) for pair in zip(lengths[::2], lengths[1::2], strict=True)]
 
     async def save(
         self,
@@ -124,16 +127,6 @@ class MessageStore:
         """
         if not await self._scripts.run("delete_message", user_id, message_id):
             raise NotFound
-
-
-def _within(sizes: Sequence[int], most: int) -> int:
-    """How many of them fit, but one at least."""
-    total = 0
-    for count, size in enumerate(sizes):
-        total += size
-        if total > most and count:
-            return count
-    return len(sizes)
 
 
 def _message(record: Mapping[bytes, bytes]) -> Message:

@@ -90,10 +90,9 @@ class ThreadStore:
         found = await self.get_many(user_id, [text(thread_id) for thread_id in ids])
         return [thread for thread in found if thread is not None]
 
-    async def oldest_first(self, user_id: str, start: int, count: int) -> list[str]:
-        """Ids of the user's threads, by age; ``count`` of them from position ``start``."""
-        ids = await self._client.zrange(self._keys.threads(user_id), start, start + count - 1)
-        return [text(thread_id) for thread_id in ids]
+    async def oldest(self, user_id: str, count: int) -> list[str]:
+        """Ids of the user's oldest threads, by age."""
+        return [text(thread_id) for thread_id in await self._client.zrange(self._keys.threads(user_id), 0, count - 1)]
 
     async def delete(self, user_id: str, thread_id: str) -> None:
         """Cancel what has not ended, then remove every prompt and message with its text, and the thread. If it breaks off, what

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from pipeline.conversation import Said
 from pipeline.delta import Delta, DeltaKind, FinishReason
-from pipeline.errors import Conflict, NotFound
+from pipeline.errors import Conflict, NotFound, TooLarge
 from pipeline.prompt import NewPrompt
 from pipeline.states import Status
 from pipeline.store.attempts import AttemptStore, Claimed
@@ -183,8 +183,11 @@ async def test_a_thread_goes_on_from_model_to_model(conversation: Store) -> None
     await pubsub.aclose()  # type: ignore[no-untyped-call]
 
 
-@pytest.mark.parametrize("most", [1, 2, 3, 100])
-async def test_history_is_all_that_was_said_before_in_the_threads_order(conversation: Store, most: int) -> None:
+@pytest.mark.parametrize(("most", "most_bytes"), [(1, 1000), (2, 1000), (3, 1000), (100, 1000), (100, 10)])
+async def test_history_is_all_that_was_said_before_in_the_threads_order(
+    conversation: Store, most: int, most_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.store.history.MOST_PAGE_BYTES", most_bytes)
     await conversation.messages.save(USER, "t", "hello", text="Welcome", is_answer=True)
     await conversation.accept("a")
     await conversation.accept("b")
@@ -375,6 +378,18 @@ async def test_pages_of_messages_have_no_gaps_and_end_early_when_they_are_long(
     assert await pages(7) == [2, 2, 2, 1]
     monkeypatch.setattr("pipeline.store.messages.MOST_PAGE_BYTES", 5)
     assert await pages(7) == [1] * 7
+
+
+async def test_messages_by_id_that_are_too_long_together_are_refused(
+    conversation: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.store.messages.MOST_PAGE_BYTES", 20)
+    for number in range(3):
+        await conversation.messages.save(USER, "t", f"m{number}", text="x" * 10)
+    found = await conversation.messages.by_ids(USER, ["m2", "none", "m0"])
+    assert [message.id for message in found] == ["m2", "m0"]
+    with pytest.raises(TooLarge, match="ids: these messages are longer than 20 bytes together"):
+        await conversation.messages.by_ids(USER, ["m0", "m1", "m2"])
 
 
 async def test_every_change_of_a_users_chat_is_an_event_for_them_alone(store: Store) -> None:

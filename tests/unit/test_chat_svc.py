@@ -71,8 +71,11 @@ class Stub:
     async def get_many(self, user_id: str, ids: list[str]) -> list[Any]:
         self.asked.append((user_id, ids))
         known = {"thr-1": THREAD, "thr-2": replace(THREAD, id="thr-2", created_us=THREAD.created_us + 1)}
-        known |= {"msg-1": replace(ANSWER, thread_id="thr-1"), "msg-2": BY_HAND}  # type: ignore[dict-item]
-        return [known.get(id_) for id_ in ids]
+        return [known.get(thread_id) for thread_id in ids]
+
+    async def by_ids(self, user_id: str, ids: list[str]) -> list[Message]:
+        known = {"msg-1": replace(ANSWER, thread_id="thr-1"), "msg-2": BY_HAND}
+        return [known[message_id] for message_id in ids if message_id in known]
 
     async def page(self, user_id: str, thread_id: str = "", **asked: Any) -> Any:
         self.asked.append((user_id, thread_id, asked))
@@ -80,8 +83,8 @@ class Stub:
             return [replace(THREAD, topic_ids=(), title=""), THREAD][: asked["limit"]]
         return MessagePage(messages=[replace(ANSWER, thread_id=thread_id), BY_HAND][: asked["limit"]], after=None)
 
-    async def oldest_first(self, user_id: str, start: int, count: int) -> list[str]:
-        return ["thr-0", "thr-1", "thr-2"][start : start + count]
+    async def oldest(self, user_id: str, count: int) -> list[str]:
+        return ["thr-0", "thr-1", "thr-2"][:count]
 
     async def delete(self, user_id: str, what: str) -> None:
         self.asked.append((user_id, what))
@@ -248,8 +251,9 @@ REFUSED: dict[str, tuple[str, str, Any, str]] = {
     "id too long": ("POST", "/thread", {"id": "x" * 257}, "id: got a string of 257 characters"),
     "id with a line end": ("POST", "/thread", {"id": "x\n"}, "id: got"),
     "another member": ("POST", "/thread", {"userIds": ["usr-2"]}, "userIds: got ['usr-2'], allowed is your own id"),
-    "too many topics": ("POST", "/thread", {"topicIds": ["x"] * 1001}, "topicIds: got an array"),
+    "too many topics": ("POST", "/thread", {"topicIds": ["x"] * 101}, "topicIds: got an array"),
     "topic without an id": ("POST", "/thread", {"topicIds": [""]}, "topicIds: got an array"),
+    "too many ids": ("POST", "/messages", {"ids": ["x"] * 1001}, "ids: got an array"),
     "ids of the wrong type": ("POST", "/threads", {"ids": [{}]}, "ids"),
     "limit 0": ("POST", "/threads", {"limit": 0}, "limit: got 0, allowed is an integer from 1 to 1000"),
     "limit too high": ("POST", "/messages", {"limit": 1001}, "limit: got 1001"),
