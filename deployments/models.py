@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -57,6 +57,11 @@ class ModelText:
 
         directory = model_files(model_source(spec, settings))
         return cls(spec, PromptRenderer(directory), _context_tokens(spec, directory))
+
+    @property
+    def render_chat(self) -> Callable[[Sequence[Mapping[str, Any]]], tuple[int, ...]]:
+        """Token ids of messages through the model's chat template, however many. Raises ClientError if it refuses them."""
+        return self._renderer.render_chat
 
     async def render(self, submission: PromptSubmission) -> tuple[int, ...]:
         """Token ids of the prompt, in the client's template or the model's own.

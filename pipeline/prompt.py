@@ -46,6 +46,9 @@ class NewPrompt:
     #: Higher runs first.
     priority: int = 0
     sync: bool = False
+    #: Whether the model gets what was said before in the thread, and the prompt waits until that is complete. None: yes if the
+    #: thread was made as a conversation.
+    history: bool | None = None
     type: str = ""
     #: As the client sent them, echoed in listings.
     parameters: Mapping[str, Any] | None = None
@@ -68,6 +71,8 @@ class NewPrompt:
             "priority": self.priority,
             "sync": int(self.sync),
         }
+        if self.history is not None:
+            record["history"] = int(self.history)
         if self.type:
             record["type"] = self.type
         if self.parameters is not None:

@@ -41,6 +41,8 @@ class PromptSubmission:
     #: Values of a template's other variables. None: the template has no variable but ``{prompt}``.
     variables: Mapping[str, str] | None = None
     sampling: SamplingParameters = field(default_factory=SamplingParameters)
+    #: Whether the model gets what was said before in the thread; None leaves it to the thread.
+    history: bool | None = None
     #: ``parameters`` as the client sent them, echoed in the Prompt object; None when absent.
     parameters: Mapping[str, Any] | None = None
     #: ``engineParameters`` as the client sent them, echoed in the Prompt object; None when absent.

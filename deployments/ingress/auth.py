@@ -18,7 +18,7 @@ from pipeline.errors import NotFound, Unauthorized
 
 
 class Permission(StrEnum):
-    """Names of the document, section Permissions & Security, and of the contract §4."""
+    """Names of the document, section Permissions & Security, and of the contract §3 and §4."""
 
     PROMPT_CREATE = "prompt-svc:prompt:create"
     PROMPT_VIEW = "prompt-svc:prompt:view"
@@ -26,6 +26,12 @@ class Permission(StrEnum):
     PROMPT_STREAM = "prompt-svc:prompt:stream"
     TEMPLATE_EDIT = "prompt-svc:template:edit"
     TEMPLATE_VIEW = "prompt-svc:template:view"
+    THREAD_VIEW = "chat-svc:thread:view"
+    THREAD_EDIT = "chat-svc:thread:edit"
+    THREAD_DELETE = "chat-svc:thread:delete"
+    MESSAGE_CREATE = "chat-svc:message:create"
+    MESSAGE_VIEW = "chat-svc:message:view"
+    MESSAGE_DELETE = "chat-svc:message:delete"
     MODEL_VIEW = "model-svc:model:view"
     MODEL_CREATE = "model-svc:model:create"
     MODEL_EDIT = "model-svc:model:edit"

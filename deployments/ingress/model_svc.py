@@ -159,7 +159,12 @@ class ModelSvc:
         with translated_errors():
             depths = await asyncio.gather(*(queue.depth() for queue in self._queues.values()))
         models = {
-            model_id: {"running": depth.replicas > 0, "waiting": depth.waiting, "leased": depth.leased}
+            model_id: {
+                "running": depth.replicas > 0,
+                "waiting": depth.waiting,
+                "blocked": depth.blocked,
+                "leased": depth.leased,
+            }
             for model_id, depth in zip(self._queues, depths, strict=True)
         }
         return _json({"status": "ok", "models": models})

@@ -174,6 +174,7 @@ class PromptRequest(WireModel):
     thread_id: Id | None = None
     model_id: Id | None = None
     max_retries: Annotated[Integer, Field(ge=0, le=100, description="an integer from 0 to 100")] | None = None
+    history: Boolean | None = Field(default=None, description="true or false")
     parameters: Parameters | None = Field(default=None, description="an object")
     engine_parameters: EngineParameters | None = Field(default=None, description="an object")
     type: Annotated[
@@ -207,6 +208,7 @@ def parse_prompt_request(body: Mapping[str, Any]) -> PromptSubmission:
         max_retries=request.max_retries,
         type=prompt_type,
         priority=request.priority,
+        history=request.history,
         template=_template(request, parameters.text_to_text, engine),
         template_name=request.template_name or None,
         variables=_variables(request.variables),

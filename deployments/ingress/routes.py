@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from redis.asyncio import Redis
 
 from deployments.ingress.auth import Gate, GuardedRoute
+from deployments.ingress.chat_svc import ChatSvc
 from deployments.ingress.default_model import DefaultModel
 from deployments.ingress.hub import Hub
 from deployments.ingress.model_state import ServeControl
@@ -16,6 +17,7 @@ from deployments.ingress.service import PromptService
 from deployments.ingress.template_svc import TemplateSvc
 from deployments.ingress.threads import ThreadReader
 from deployments.ingress.tokens import Tokens
+from deployments.ingress.user_events import UserEvents
 from deployments.ingress.user_svc import UserSvc
 from deployments.models import ModelText
 from deployments.settings import Settings
@@ -28,6 +30,7 @@ from pipeline.store.messages import MessageStore
 from pipeline.store.prompts import PromptStore
 from pipeline.store.queue import ModelQueue
 from pipeline.store.templates import TemplateStore
+from pipeline.store.threads import ThreadStore
 
 
 def route_table(
@@ -59,6 +62,7 @@ def route_table(
     services = (
         PromptSvc(settings, service, Listing(client, keys, prompts), messages, ThreadReader(client, keys, hub)),
         TemplateSvc(settings, templates),
+        ChatSvc(settings, ThreadStore(client, keys, prompts), messages, UserEvents(hub, keys)),
         ModelSvc(settings, queues, default_model, serve),
         UserSvc(accounts, tokens, max_body_bytes=settings.max_body_bytes),
     )

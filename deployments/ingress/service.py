@@ -45,13 +45,14 @@ class PromptService:
         """Store and queue a prompt; when this returns, it is durable. An id the user has used before returns what is stored.
 
         Raises:
-            ClientError: the model or the template is unknown, no model can do it, or the prompt does not fit it; nothing was
-                stored.
+            ClientError: the model or the template is unknown, no model can do it, the prompt does not fit it, or its id is
+                taken; nothing was stored.
             StoreUnavailable: nothing was stored, or (if the connection broke on the way back) it was: submit it again with
                 the same id to find out.
         """
         spec = await self._model_for(submission)
         submission = await self._with_saved_template(user_id, submission)
+        history = _history(submission)
         prompt_id = submission.id or new_id("prom")
         token_ids = await self._texts[spec.id].render(submission)
         new = NewPrompt(
@@ -66,6 +67,7 @@ class PromptService:
             priority=submission.priority,
             sync=submission.sync,
             type=submission.type.value,
+            history=history,
             parameters=submission.parameters,
             engine_parameters=submission.engine_parameters,
         )
@@ -147,3 +149,16 @@ class PromptService:
         """
         with translated_errors():
             await self._prompts.remove(make_ref(user_id, prompt_id))
+
+
+def _history(submission: PromptSubmission) -> bool | None:
+    """Whether the prompt gets its thread's history, None if the thread decides. A template is filled with the new prompt alone.
+
+    Raises:
+        InvalidField: both were asked for.
+    """
+    if submission.template is None:
+        return submission.history
+    if submission.history:
+        raise InvalidField("history", Shown("true"), "false with a template, which is filled with the new prompt alone")
+    return False

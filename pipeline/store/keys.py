@@ -20,13 +20,14 @@ LAYOUT = {
     "by_user": "i:user:{}",
     "by_user_status": "i:user-status:{}/{}",  # status/user
     # threads: {} is user/thread
-    "thread": "t:{}",  # hash: title, created, updated, place (last one given out)
+    "thread": "t:{}",  # hash: title, created, updated, place (last one given out), conversation, topics
     "thread_prompts": "t-prompts:{}",  # ref -> place
     "thread_open": "t-open:{}",  # ref -> place, unfinished ones only
     "thread_messages": "t-messages:{}",  # message id -> order
     "message": "m:{}",  # user/message id -> hash
+    "threads": "t-user:{}",  # user -> sorted set: thread id -> created
     # one queue per model
-    "stats": "q-stats:{}",  # hash: waiting, turn, permits, stale_rejected
+    "stats": "q-stats:{}",  # hash: waiting, blocked (wait for their thread), turn, permits, stale_rejected
     "priorities": "q-priorities:{}",  # priority -> priority, those with waiting prompts
     "turns": "q-turns:{}:{}",  # priority:model; user -> turn
     "waiting": "q-waiting:{}:{}:{}",  # priority:user:model; ref -> seq
@@ -45,6 +46,7 @@ LAYOUT = {
     "identity": "store",
     # pub/sub channels
     "bell": "bell:{}",  # user/thread: a log of this thread grew
+    "events": "events:{}",  # user: "<name> <id>", something of theirs has changed
     "wake": "wake:{}",  # model: a prompt waits and a permit is free
     "doorbell": "doorbell:{}",  # replica: look at your leases
 }

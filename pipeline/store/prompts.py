@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from pipeline.errors import NotFound
+from pipeline.errors import Conflict, NotFound
 from pipeline.prompt import NewPrompt, Prompt, make_ref
 from pipeline.states import Status
 from pipeline.store.keys import Keys
@@ -36,10 +36,17 @@ class PromptStore:
         self._scripts = Scripts(client, keys.namespace)
 
     async def accept(self, prompt: NewPrompt) -> Accepted:
-        """Store and queue the prompt, its indexes and the user's chat message, in one step."""
+        """Store and queue the prompt, its indexes and the user's chat message, in one step.
+
+        Raises:
+            Conflict: a chat message that belongs to no prompt has this id; nothing was stored.
+        """
         record = prompt.to_record()
         fields = [part for item in record.items() for part in item]
-        is_new, raw, position = await self._scripts.run("accept", prompt.ref, prompt.prompt[:TITLE_CHARACTERS], *fields)
+        is_new, *found = await self._scripts.run("accept", prompt.ref, prompt.prompt[:TITLE_CHARACTERS], *fields)
+        if is_new == 2:
+            raise Conflict("id: a chat message has this id, choose another one for the prompt")
+        raw, position = found
         stored = dict(zip(raw[::2], raw[1::2], strict=True))
         if is_new == 1:
             sent = {name.encode(): v if isinstance(v, bytes) else str(v).encode() for name, v in record.items()}

@@ -29,11 +29,15 @@ class StoreChecks:
             pipe.hmget(
                 keys.prompt(p.ref), "status", "fence", "runs", "failures", "crashes", "holder", "entries", "place"
             )
+            pipe.hmget(keys.prompt(p.ref), "blocked", "history")
             pipe.xlen(keys.log(p.ref))
             pipe.xrevrange(keys.log(p.ref), count=1)
         rows = iter(pipe.execute())
         for p in prompts:
-            fields, length, last = next(rows), next(rows), next(rows)
+            fields, waits, length, last = next(rows), next(rows), next(rows), next(rows)
+            assert waits == [b"1" if p.blocked else None, b"1" if p.history else b"0"], p
+            # With history it is not in the queue, nor further, while one before it is open.
+            assert not p.blocked or model.open_of(p.thread)[0] is not p, p
             assert [(f or b"").decode() for f in fields] == [
                 *map(str, (p.status, p.fence, p.runs, p.failures, p.crashes, p.holder, len(p.log), p.place))
             ], p
@@ -51,7 +55,7 @@ class StoreChecks:
         pipe.zrange(keys.due(self._model_id), 0, -1)
         pipe.zrange(keys.replicas(self._model_id), 0, -1)
         pipe.hgetall(keys.permits(self._model_id))
-        pipe.hmget(keys.stats(self._model_id), "waiting", "permits", "turn", "stale_rejected")
+        pipe.hmget(keys.stats(self._model_id), "waiting", "blocked", "permits", "turn", "stale_rejected")
         pipe.zrevrange(keys.priorities(self._model_id), 0, -1)
         leases, due, replicas, permits, stats, priorities = pipe.execute()
         assert _texts(leases) == model.leases
@@ -60,6 +64,7 @@ class StoreChecks:
         assert {k.decode(): int(v) for k, v in permits.items()} == {k: r.permits for k, r in model.replicas.items()}
         assert [int(number or 0) for number in stats] == [
             len(model.waiting),
+            sum(p.blocked for p in model.prompts.values()),
             sum(replica.permits for replica in model.replicas.values()),
             model.turn,
             model.stale_rejected,
@@ -92,6 +97,7 @@ class StoreChecks:
                 right[keys.by_user_status(status, user)] = [
                     p.ref for p in prompts if (p.status, p.user) == (status, user)
                 ]
+        self._threads()
         for user in self._users:
             right[keys.by_user(user)] = [p.ref for p in prompts if p.user == user]
             for number in range(2):
@@ -104,6 +110,30 @@ class StoreChecks:
             pipe.zrange(key, 0, -1)
         for (key, refs), stored in zip(right.items(), pipe.execute(), strict=True):
             assert [ref.decode() for ref in stored] == refs, key
+
+    def _threads(self) -> None:
+        """Threads and their messages: each prompt's once, its answer once, in order."""
+        model, keys = self._model, self._keys
+        threads = [f"{user}/t{number}" for user in self._users for number in range(2)]
+        pipe = self._reader.pipeline(transaction=False)
+        for thread in threads:
+            pipe.hmget(keys.thread(thread), "created", "conversation", "place")
+            pipe.zscore(keys.threads(thread[: -len("/t0")]), thread[-len("t0") :])
+            pipe.zrange(keys.thread_messages(thread), 0, -1, withscores=True)
+        rows = iter(pipe.execute())
+        for thread in threads:
+            (created, conversation, place), listed, messages = next(rows), next(rows), next(rows)
+            assert (created is not None) == (listed is not None) == (thread in model.threads), thread
+            assert (conversation is not None) == model.threads.get(thread, False), thread
+            assert int(place or 0) == model.places.get(thread, 0), thread
+            right = sorted((m.order, key) for key, m in model.messages.items() if m.thread == thread)
+            user = thread.split("/")[0]
+            assert [(int(order), f"{user}/{message.decode()}") for message, order in messages] == right, thread
+
+    def messages(self) -> None:
+        """No message is left of anything that is gone."""
+        refs = {key.decode().split(":m:", 1)[1] for key in self._reader.scan_iter(self._keys.message("*"))}
+        assert refs == set(self._model.messages)
 
     def log(self, prompt: ModelPrompt) -> None:
         """A whole log: the entries, and exactly one end if and only if the prompt has ended."""

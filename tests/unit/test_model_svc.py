@@ -40,7 +40,9 @@ class Queue:
         self.replicas = replicas
 
     async def depth(self) -> QueueDepth:
-        return QueueDepth(waiting=2, leased=1, delayed=0, permits=32, replicas=self.replicas, stale_rejected=0)
+        return QueueDepth(
+            waiting=2, blocked=0, leased=1, delayed=0, permits=32, replicas=self.replicas, stale_rejected=0
+        )
 
 
 class Serve:

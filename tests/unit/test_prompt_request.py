@@ -70,6 +70,15 @@ def test_words_become_booleans(sent: object, read: bool):
     assert submit(sync=sent).sync is read
 
 
+@pytest.mark.parametrize(("sent", "read"), [(True, True), ("false", False), (None, None)])
+def test_history_is_asked_for_refused_or_left_to_the_thread(sent: object, read: bool | None):
+    assert submit(history=sent).history is read
+
+
+def test_history_is_true_or_false():
+    assert refusal(history="all") == 'history: got "all", allowed is true or false'
+
+
 @pytest.mark.parametrize(("sent", "read"), [("3", 3), ("+3", 3), ("007", 7), (3.0, 3), (0, 0), ("0", 0)])
 def test_numeric_strings_become_integers(sent: object, read: int):
     assert submit(maxRetries=sent).max_retries == read

@@ -190,6 +190,28 @@ async def test_a_prompt_is_read_with_its_position(service: PromptService, prompt
         await service.read(USER, "a")
 
 
+@pytest.mark.parametrize("history", [None, True, False])
+async def test_history_is_left_to_the_thread_unless_the_request_says(
+    service: PromptService, prompts: Prompts, history: bool | None
+):
+    await service.submit(USER, PromptSubmission(prompt="hi", history=history))
+    assert [new.history for new in prompts.accepted] == [history]
+
+
+@pytest.mark.parametrize("history", [None, False])
+async def test_a_template_is_filled_with_the_prompt_alone(
+    service: PromptService, prompts: Prompts, history: bool | None
+):
+    await service.submit(USER, PromptSubmission(prompt="hi", template="{prompt}", history=history))
+    assert [new.history for new in prompts.accepted] == [False]
+
+
+async def test_a_template_with_history_is_refused(service: PromptService, prompts: Prompts):
+    with pytest.raises(InvalidField, match="history: got true, allowed is false with a template"):
+        await service.submit(USER, PromptSubmission(prompt="hi", template="{prompt}", history=True))
+    assert prompts.accepted == []
+
+
 async def test_a_store_that_is_away_is_a_503(service: PromptService, prompts: Prompts):
     prompts.failing = ConnectionError("refused")
     with pytest.raises(StoreUnavailable):

@@ -271,6 +271,12 @@ def test_the_grants():
         "prompt-svc:prompt:stream",
         "prompt-svc:template:edit",
         "prompt-svc:template:view",
+        "chat-svc:thread:view",
+        "chat-svc:thread:edit",
+        "chat-svc:thread:delete",
+        "chat-svc:message:create",
+        "chat-svc:message:view",
+        "chat-svc:message:delete",
         "model-svc:model:view",
         "model-svc:platform:view",
     }

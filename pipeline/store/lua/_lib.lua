@@ -141,19 +141,55 @@ local function log_append(p, fields, is_end)
   redis.call('PUBLISH', K.bell(p.thread), p.place .. ' ' .. n .. (is_end and ' end' or '') .. '\n' .. cjson.encode(shown))
 end
 
+-- An event for whoever watches what a user has (contract 1backend §3, Events).
+local function tell(user, name, id)
+  redis.call('PUBLISH', K.events(user), name .. ' ' .. id)
+end
+
+-- A thread without prompts and messages is forgotten, unless it was made on purpose (save_thread.lua). What stays for a week is
+-- the count of places: while a reader may come back with the id of an event, no other event may get that id.
+local function forget_thread_if_empty(user, id)
+  local thread = user .. '/' .. id
+  if redis.call('EXISTS', K.thread_prompts(thread), K.thread_messages(thread)) > 0
+    or redis.call('HEXISTS', K.thread(thread), 'conversation') == 1 then return end
+  redis.call('HDEL', K.thread(thread), 'title', 'created', 'updated', 'topics')
+  redis.call('EXPIRE', K.thread(thread), 7 * 24 * 3600)
+  redis.call('ZREM', K.threads(user), id)
+end
+
 local function leave_lease(p)
   redis.call('ZREM', K.leases(p.model), p.ref)
   redis.call('HDEL', K.prompt(p.ref), 'holder', 'node')
 end
 
--- The end of a prompt, whichever it is: nothing of it stays in a queue, its log gets its last entry.
+-- A prompt with history waits outside its queue, `blocked`, until all before it in its thread have ended (accept.lua).
+local function unblock(ref, model)
+  if redis.call('HDEL', K.prompt(ref), 'blocked') == 0 then return false end
+  redis.call('HINCRBY', K.stats(model), 'blocked', -1)
+  return true
+end
+
+-- One prompt at most can be next: it is then the first open one of the thread itself.
+local function release_next(thread, model)
+  local ref = redis.call('ZRANGE', K.thread_open(thread), 0, 0)[1]
+  if not ref or redis.call('HEXISTS', K.prompt(ref), 'blocked') == 0 then return end
+  local p = load_prompt(ref)
+  unblock(ref, p.model)
+  enqueue(p)
+  -- Who closes a prompt wakes its model; the next one may be another's.
+  if p.model ~= model then wake(p.model) end
+end
+
+-- The end of a prompt, whichever it is: nothing of it stays in a queue, its log gets its last entry, and the thread goes on.
 local function close(p, status, now, fields)
   dequeue(p)
+  unblock(p.ref, p.model)
   leave_lease(p)
   set_status(p, status, now)
   redis.call('HDEL', K.prompt(p.ref), 'tokens', 'sampling')
   redis.call('ZREM', K.thread_open(p.thread), p.ref)
   log_append(p, fields, true)
+  release_next(p.thread, p.model)
 end
 
 -- Back to the queue at its old place, without charge.
