@@ -29,6 +29,7 @@ NAMES = (
     "keep",
     "lose",
     "register",
+    "retain",
     "sweep",
     "unregister",
 )
