@@ -10,6 +10,7 @@ from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
+from deployments.ingress import wire
 from deployments.ingress.auth import Gate
 from deployments.ingress.hub import Hub
 from deployments.ingress.model_svc import ModelSvc
@@ -71,7 +72,7 @@ class Ingress:
             *PromptSvc(
                 settings,
                 service,
-                Listing(self._client, keys, prompts),
+                Listing(self._client, keys, prompts, time_of=wire.timestamp),
                 MessageStore(self._client, keys),
                 ThreadReader(self._client, keys, hub),
             ).routes(gate),
