@@ -14,6 +14,7 @@ from pipeline.store.keys import Keys
 from pipeline.store.page import Page
 from pipeline.store.prompts import PromptStore
 from pipeline.store.scan import CHUNK, Bounds, Matcher, Show, Source
+from pipeline.store.scripts import Scripts
 from pipeline.store.sorted_page import Sorter, sorted_page
 from pipeline.store.walk import count_entries
 
@@ -34,7 +35,7 @@ class Listing:
         bounds: Bounds | None = None,
     ) -> None:
         """``time_of`` writes microseconds since the epoch the way clients are shown them: a page by creation ends with one."""
-        self._client = client
+        self._scripts = Scripts(client, keys.namespace)
         self._indexes = Indexes(client, keys)
         self._prompts = prompts
         self._time_of = time_of
@@ -60,13 +61,13 @@ class Listing:
             return await self._named(query, narrowed, matcher)
         found = await self._indexes.narrowest(narrowed)
         source = Source(
-            client=self._client, indexes=found.keys, times=narrowed.created, matcher=matcher, bounds=self._bounds
+            scripts=self._scripts, indexes=found.keys, times=narrowed.created, matcher=matcher, bounds=self._bounds
         )
         page = await (self._by_creation(query, source) if query.is_by_creation else sorted_page(query, source))
         if not query.count:
             return page
         if narrowed.is_exact and found.is_exact:
-            return replace(page, count=await count_entries(self._client, found.keys, narrowed.created))
+            return replace(page, count=await count_entries(self._scripts, found.keys, narrowed.created))
         scan = source.scan(descending=True)
         return replace(page, count=await scan.count(), is_count_partial=not scan.has_ended)
 

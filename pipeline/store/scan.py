@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from redis.asyncio import Redis
-
 from pipeline.prompt import Prompt
 from pipeline.query import Query, Range
 from pipeline.store.prompts import PromptStore
+from pipeline.store.scripts import Scripts
 from pipeline.store.walk import IndexWalk
 
 #: How a prompt looks to the one who lists. Conditions and orders see nothing else, so they cannot ask about what is hidden.
@@ -55,7 +54,7 @@ class Matcher:
 class Source:
     """Where the matches of a query are found."""
 
-    client: Redis
+    scripts: Scripts
     indexes: Sequence[str]
     times: Range
     matcher: Matcher
@@ -64,7 +63,7 @@ class Source:
     def scan(self, *, descending: bool, within: Range | None = None, patience: int = 1) -> Scan:
         """A scan of the whole source or a part; ``patience`` times the bounds."""
         times = self.times & within if within else self.times
-        walk = IndexWalk(self.client, self.indexes, times, descending=descending)
+        walk = IndexWalk(self.scripts, self.indexes, times, descending=descending)
         return Scan(walk, self.matcher, self.bounds.times(patience))
 
 
