@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pipeline.errors import ServerError
 from pipeline.priority import HIGHEST, LOWEST
 from pipeline.prompt_type import Capability
+from pipeline.states import Status
 
 #: What an engine can do at all; a model does as much of it as its catalogue entry says. The scripted one makes everything up.
 ENGINE_CAPABILITIES: dict[str, frozenset[Capability]] = {
@@ -68,6 +69,24 @@ class ModelSpec(BaseModel):
         return self
 
 
+class RetentionSpec(BaseModel):
+    """How long prompts are kept after their end, in days. None: until somebody erases them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Days that a completed prompt is kept.
+    completed: float | None = Field(default=None, gt=0, le=36_500)
+    #: Days that a prompt which failed for good is kept.
+    abandoned: float | None = Field(default=None, gt=0, le=36_500)
+    #: Days that a cancelled prompt is kept.
+    canceled: float | None = Field(default=None, gt=0, le=36_500)
+
+    @property
+    def days(self) -> dict[Status, float]:
+        """By the status a prompt ended in, those that are not kept for ever."""
+        return {Status(name): kept for name, kept in self.model_dump(exclude_none=True).items()}
+
+
 class Settings(BaseSettings):
     """Everything an operator can set. A YAML value may be overridden by ``PROMPT_SVC_<NAME>`` in the environment."""
 
@@ -114,6 +133,9 @@ class Settings(BaseSettings):
     heartbeat_s: Annotated[float, Field(gt=0)] = 3
     #: Longest time between two looks at expired leases and due retries, seconds.
     sweep_s: Annotated[float, Field(gt=0)] = 1
+
+    #: How long prompts are kept after their end, see below; then they are erased with their text. Default: until somebody does.
+    retention: RetentionSpec = RetentionSpec()
 
     @model_validator(mode="after")
     def _catalogue_is_consistent(self) -> Settings:

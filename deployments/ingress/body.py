@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import orjson
 from starlette.requests import Request
 
-from pipeline.errors import ClientError, TooLarge, UnsupportedMediaType
+from pipeline.errors import ClientError, TooLarge, UnsupportedMediaType, kind_of
 
 #: Nesting of arrays and objects that a body may have (SECURITY §2.2).
 MAX_DEPTH = 64
@@ -111,23 +111,6 @@ def depth_exceeds(value: Json, limit: int) -> bool:
             for child in (container.values() if isinstance(container, dict) else container)
         ]
     return True
-
-
-def kind_of(value: object) -> str:
-    """How an error message calls a JSON value without showing it."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case int() | float():
-            return "a number"
-        case str():
-            return f"a string of {len(value)} characters"
-        case list():
-            return "an array"
-        case _:
-            return "an object"
 
 
 def _too_large(max_bytes: int) -> TooLarge:

@@ -96,12 +96,24 @@ class PromptSvc:
         return f"not finished within {self._settings.sync_wait_s:g} s; the prompt goes on"
 
     async def list(self, request: Request) -> Response:
+        """A page. ``after`` is there if and only if there may be more: the original's Go client cannot read it (contract
+        §0.8), so it must not see one on a listing that fits a page."""
         caller = principal(request)
-        query = parse_query((await self._body(request)).get("query"))
+        query = parse_query(_query(await self._body(request)))
+
+        def show(prompt: Prompt) -> dict[str, Any]:
+            return wire.prompt_object(prompt, with_text=prompt.user_id == caller.user_id)
+
         with translated_errors():
-            page = await self._listing.page(query, user_id=None if caller.is_admin else caller.user_id)
-        rows = [wire.prompt_object(p, with_text=p.user_id == caller.user_id) for p in page.prompts]
-        return _json({"prompts": rows, "count": page.count or 0})
+            page = await self._listing.page(query, user_id=None if caller.is_admin else caller.user_id, show=show)
+        answer: dict[str, Any] = {"prompts": [show(prompt) for prompt in page.prompts], "count": page.count or 0}
+        if page.after is not None:
+            answer["after"] = page.after
+        if page.is_truncated:
+            answer["truncated"] = True
+        if page.is_count_partial:
+            answer["countTruncated"] = True
+        return _json(answer)
 
     async def delete(self, request: Request) -> Response:
         """The id is in the path; upstream's clients also send it in the body, where it may only say the same."""
@@ -160,6 +172,11 @@ def _answer(prompt: Prompt, queue_position: int | None) -> dict[str, Any]:
     """Beside the prompt, not in it: the original's Go client takes no key there that it does not know (contract §0.8)."""
     position = {} if queue_position is None else {"queuePosition": queue_position}
     return {"prompt": wire.prompt_object(prompt), **position}
+
+
+def _query(body: Mapping[str, Any]) -> Any:
+    """The body's ``query``, whatever the case of the key (contract §0.2)."""
+    return body.get("query", next((value for key, value in body.items() if key.lower() == "query"), None))
 
 
 def _json(content: Any) -> Response:

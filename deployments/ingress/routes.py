@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from redis.asyncio import Redis
 
+from deployments.ingress import wire
 from deployments.ingress.auth import Gate, GuardedRoute
 from deployments.ingress.chat_svc import ChatSvc
 from deployments.ingress.default_model import DefaultModel
@@ -57,10 +58,12 @@ def route_table(
     hub = Hub(client, keys, supervisor)
     default_model = DefaultModel(settings, DefaultModelStore(client, keys))
     templates = TemplateStore(client, keys)
+    listing = Listing(client, keys, prompts, time_of=wire.timestamp)
+    threads = ThreadReader(client, keys, hub)
     queues = {spec.id: ModelQueue(client, keys, spec.id) for spec in settings.models}
     service = PromptService(settings, prompts, hub, texts, default_model, templates)
     services = (
-        PromptSvc(settings, service, Listing(client, keys, prompts), messages, ThreadReader(client, keys, hub)),
+        PromptSvc(settings, service, listing, messages, threads),
         TemplateSvc(settings, templates),
         ChatSvc(settings, ThreadStore(client, keys, prompts), messages, UserEvents(hub, keys)),
         ModelSvc(settings, queues, default_model, serve),

@@ -13,12 +13,18 @@ LAYOUT = {
     # truth about one prompt
     "prompt": "p:{}",  # ref -> hash
     "log": "log:{}",  # ref -> stream of deltas
-    "owner": "owner",  # hash: prompt id -> user who used it first (for admins)
-    # indexes: sorted sets ref -> seq (order of acceptance)
+    # who uses a name, for admins, who look by it alone: hashes with the first user, sorted sets with the others (rare)
+    "owner": "owner",  # prompt id -> user
+    "owners": "owners:{}",  # of this prompt id
+    "thread_owner": "t-owner",  # thread id -> user
+    "thread_owners": "t-owners:{}",  # of this thread id
+    # indexes: sorted sets ref -> created (µs, no two the same)
     "all": "i:all",
     "by_status": "i:status:{}",
     "by_user": "i:user:{}",
     "by_user_status": "i:user-status:{}/{}",  # status/user
+    "by_thread_status": "i:thread-status:{}/{}",  # status/user/thread
+    "ended": "i:ended:{}",  # status, of those that ended; ref -> time of the end (µs)
     # threads: {} is user/thread
     "thread": "t:{}",  # hash: title, created, updated, place (last one given out), conversation, topics
     "thread_prompts": "t-prompts:{}",  # ref -> place
@@ -30,7 +36,7 @@ LAYOUT = {
     "stats": "q-stats:{}",  # hash: waiting, blocked (wait for their thread), turn, permits, stale_rejected
     "priorities": "q-priorities:{}",  # priority -> priority, those with waiting prompts
     "turns": "q-turns:{}:{}",  # priority:model; user -> turn
-    "waiting": "q-waiting:{}:{}:{}",  # priority:user:model; ref -> seq
+    "waiting": "q-waiting:{}:{}:{}",  # priority:user:model; ref -> created
     "due": "q-due:{}",  # ref -> time of the next attempt
     "leases": "q-leases:{}",  # ref -> deadline
     "replicas": "q-replicas:{}",  # replica -> time at which it counts as dead
@@ -41,7 +47,7 @@ LAYOUT = {
     "templates": "templates:{}",  # hash of a user: name -> "created updated template"
     "default_model": "default-model",  # id of the model that an admin made the default
     # counters and identity
-    "seq": "seq",
+    "seq": "seq",  # when the latest prompt was accepted (µs)
     "fence": "fence",  # attempts granted so far, of all prompts
     "identity": "store",
     # pub/sub channels

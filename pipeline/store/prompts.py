@@ -11,7 +11,6 @@ from pipeline.errors import Conflict, NotFound
 from pipeline.prompt import NewPrompt, Prompt, make_ref
 from pipeline.states import Status
 from pipeline.store.keys import Keys
-from pipeline.store.replies import text
 from pipeline.store.scripts import Scripts
 
 #: A new thread is titled with the beginning of its first prompt (contract 1backend §1.1, behaviour 3).
@@ -73,11 +72,6 @@ class PromptStore:
         for ref in refs:
             pipe.hgetall(self._keys.prompt(ref))
         return [Prompt.from_record(record) if record else None for record in await pipe.execute()]
-
-    async def owner_of(self, prompt_id: str) -> str | None:
-        """The user who used this id first; only for admins, everyone else addresses their own."""
-        owner = await self._client.hget(self._keys.owner(), prompt_id)
-        return None if owner is None else text(owner)
 
     async def cancel(self, ref: str) -> Status:
         """Cancel a prompt that has not ended. Returns the terminal status it has now.

@@ -142,6 +142,10 @@ async def test_a_bare_token_is_accepted_as_the_published_client_sends_it(user: h
         ({"filters": "[{"}, "query.filters"),
         ({"limit": 100000}, "query.limit"),
         ({"orderBy": [{"field": "mood"}]}, "query.orderBy"),
+        ({"orderBys": [{"field": "id", "sortingType": "natural"}]}, "natural"),
+        ({"filters": [{"field": "runCount", "operator": "gt", "value": "three"}]}, "query.filters.0.value"),
+        ({"filters": [{"op": "or", "subFilters": "x"}]}, "query.filters.0.subFilters"),
+        ({"after": "yesterday"}, "query.after"),
     ],
 )
 async def test_a_bad_query_is_named(user: httpx.AsyncClient, query: dict[str, Any], mention: str) -> None:

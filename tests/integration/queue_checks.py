@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.states import TERMINAL, Status
@@ -97,6 +97,11 @@ class StoreChecks:
                 right[keys.by_user_status(status, user)] = [
                     p.ref for p in prompts if (p.status, p.user) == (status, user)
                 ]
+                for number in range(2):
+                    thread = f"{user}/t{number}"
+                    right[keys.by_thread_status(status, thread)] = [
+                        p.ref for p in prompts if (p.status, p.thread) == (status, thread)
+                    ]
         self._threads()
         for user in self._users:
             right[keys.by_user(user)] = [p.ref for p in prompts if p.user == user]
@@ -110,6 +115,19 @@ class StoreChecks:
             pipe.zrange(key, 0, -1)
         for (key, refs), stored in zip(right.items(), pipe.execute(), strict=True):
             assert [ref.decode() for ref in stored] == refs, key
+        for status in Status:
+            ended = {p.ref for p in prompts if p.status is status and status.is_terminal}
+            assert _texts(self._reader.zrange(keys.ended(status), 0, -1)) == ended, status
+        self._names(keys.owner(), keys.owners, {(p.ref.split("/")[1], p.user) for p in prompts})
+        self._names(keys.thread_owner(), keys.thread_owners, {(p.thread.split("/")[1], p.user) for p in prompts})
+
+    def _names(self, first: str, others: Callable[[str], str], right: set[tuple[str, str]]) -> None:
+        """Whoever uses a name is found by it, once."""
+        stored = [(name.decode(), user.decode()) for name, user in self._reader.hgetall(first).items()]
+        assert {name for name, _ in stored} == {name for name, _ in right}
+        for name in [name for name, _ in stored]:
+            stored += [(name, user.decode()) for user in self._reader.zrange(others(name), 0, -1)]
+        assert sorted(stored) == sorted(right)
 
     def _threads(self) -> None:
         """Threads and their messages: each prompt's once, its answer once, in order."""

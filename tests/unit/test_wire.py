@@ -25,9 +25,9 @@ from pipeline.errors import PromptSvcError
 from pipeline.prompt import Prompt
 from pipeline.query import Query
 from pipeline.states import Status
-from pipeline.store.listing import Page
 from pipeline.store.logs import LogEntry
 from pipeline.store.messages import Message
+from pipeline.store.page import Page
 from pipeline.store.prompts import Accepted
 from tests.unit.snapshot import check_json, check_text
 
@@ -167,6 +167,7 @@ class Stub:
         self.ended = ended
         self.position = position
         self.events = events
+        self.listed = Page(prompts=[])
         self.asked: list[Any] = []
 
     async def submit(self, user_id: str, submission: Any) -> Accepted:
@@ -183,10 +184,11 @@ class Stub:
     async def remove(self, user_id: str, prompt_id: str) -> None:
         self.asked.append((user_id, prompt_id))
 
-    async def page(self, query: Query, *, user_id: str | None) -> Page:
+    async def page(self, query: Query, *, user_id: str | None, show: Any) -> Page:
         self.asked.append((query, user_id))
         prompts = [PROMPTS[Status.RUNNING], replace(WAITING, id="prom-2", user_id="usr-2")]
-        return Page(prompts=prompts, count=17 if query.count else None)
+        assert [show(prompt)["prompt"] for prompt in prompts] == [WAITING.prompt, ""]
+        return replace(self.listed, prompts=prompts, count=17 if query.count else None)
 
     async def get(self, user_id: str, message_id: str) -> Message:
         return ANSWER
@@ -262,6 +264,15 @@ async def test_a_list():
     assert reply.status_code == 200
     check_json("list", reply.json())
     assert stub.asked[0][1] is None
+
+
+async def test_a_list_that_goes_on_and_one_that_was_not_looked_through_to_its_end():
+    stub = Stub()
+    stub.listed = Page(prompts=[], after=wire.timestamp(WAITING.created_us))
+    goes_on = (await client(stub).post("/prompt-svc/prompts", json={"query": {}})).json()
+    stub.listed = replace(stub.listed, is_truncated=True, is_count_partial=True)
+    cut = (await client(stub).post("/prompt-svc/prompts", json={"Query": {"count": True}})).json()
+    check_json("list-goes-on", {"goes on": goes_on | {"prompts": []}, "cut off": cut | {"prompts": []}})
 
 
 async def test_a_list_that_is_not_counted_is_the_callers_own():

@@ -16,11 +16,11 @@ end
 
 -- Fields of a prompt that most transitions need.
 local function load_prompt(ref)
-  local v = redis.call('HMGET', K.prompt(ref), 'status', 'fence', 'user', 'thread', 'model', 'priority', 'seq', 'place',
+  local v = redis.call('HMGET', K.prompt(ref), 'status', 'fence', 'user', 'thread', 'model', 'priority', 'created', 'place',
     'holder', 'crashes', 'id', 'node')
   if not v[1] then return nil end
   return { ref = ref, status = v[1], fence = tonumber(v[2]), user = v[3], thread = v[3] .. '/' .. v[4], model = v[5],
-    priority = v[6], seq = v[7], place = v[8], holder = v[9] or '', crashes = tonumber(v[10] or '0'), id = v[11],
+    priority = v[6], created = v[7], place = v[8], holder = v[9] or '', crashes = tonumber(v[10] or '0'), id = v[11],
     node = v[12] or '' }
 end
 
@@ -40,10 +40,29 @@ end
 local function set_status(p, status, now)
   redis.call('ZREM', K.by_status(p.status), p.ref)
   redis.call('ZREM', K.by_user_status(p.status, p.user), p.ref)
-  redis.call('ZADD', K.by_status(status), p.seq, p.ref)
-  redis.call('ZADD', K.by_user_status(status, p.user), p.seq, p.ref)
+  redis.call('ZREM', K.by_thread_status(p.status, p.thread), p.ref)
+  redis.call('ZADD', K.by_status(status), p.created, p.ref)
+  redis.call('ZADD', K.by_user_status(status, p.user), p.created, p.ref)
+  redis.call('ZADD', K.by_thread_status(status, p.thread), p.created, p.ref)
   redis.call('HSET', K.prompt(p.ref), 'status', status, 'updated', int(now))
   p.status = status
+end
+
+-- Prompt and thread ids are unique per user only, so that a name may have several users; most have one, and those cost no key of
+-- their own.
+local function use_name(first, others, name, user)
+  if redis.call('HSETNX', first, name, user) == 0 and redis.call('HGET', first, name) ~= user then
+    redis.call('ZADD', others, 0, user)
+  end
+end
+
+local function leave_name(first, others, name, user)
+  if redis.call('HGET', first, name) ~= user then
+    redis.call('ZREM', others, user)
+    return
+  end
+  local heir = redis.call('ZPOPMIN', others)[1]
+  if heir then redis.call('HSET', first, name, heir) else redis.call('HDEL', first, name) end
 end
 
 -- Rings only for work that can be given out: a prompt waits and a permit is free. Under load one of them is missing most of the
@@ -58,7 +77,7 @@ end
 -- Queue order: priority, then users take turns, then time of acceptance. A user who joins goes behind all who wait already,
 -- one prompt each; nothing is remembered of users who do not wait.
 local function enqueue(p)
-  redis.call('ZADD', K.waiting(p.priority, p.user, p.model), p.seq, p.ref)
+  redis.call('ZADD', K.waiting(p.priority, p.user, p.model), p.created, p.ref)
   local turns = K.turns(p.priority, p.model)
   if not redis.call('ZSCORE', turns, p.user) then
     redis.call('ZADD', turns, redis.call('HINCRBY', K.stats(p.model), 'turn', 1), p.user)
@@ -186,10 +205,49 @@ local function close(p, status, now, fields)
   unblock(p.ref, p.model)
   leave_lease(p)
   set_status(p, status, now)
+  redis.call('ZADD', K.ended(status), int(now), p.ref)
   redis.call('HDEL', K.prompt(p.ref), 'tokens', 'sampling')
   redis.call('ZREM', K.thread_open(p.thread), p.ref)
   log_append(p, fields, true)
   release_next(p.thread, p.model)
+end
+
+local function has_ended(p)
+  return p.status == 'completed' or p.status == 'abandoned' or p.status == 'canceled'
+end
+
+-- Remove a prompt that has ended, with its text: record, log, both messages, indexes. What it only refers to (files) would be let
+-- go of here too: every way in which a prompt disappears leads through this function.
+local function erase(p)
+  local v = redis.call('HMGET', K.prompt(p.ref), 'message', 'prompt', 'thread')
+  local message, text, thread_id = v[1], v[2], v[3]
+  local title, conversation = unpack(redis.call('HMGET', K.thread(p.thread), 'title', 'conversation'))
+  if title and not conversation and string.sub(text, 1, #title) == title then
+    -- It is the beginning of this prompt.
+    redis.call('HDEL', K.thread(p.thread), 'title')
+  end
+  for _, id in ipairs({ p.id, message or '' }) do
+    -- Not one that was posted by hand in the place of a deleted one.
+    if redis.call('HGET', K.message(p.user .. '/' .. id), 'prompt') == p.ref then
+      redis.call('DEL', K.message(p.user .. '/' .. id))
+      redis.call('ZREM', K.thread_messages(p.thread), id)
+    end
+  end
+  redis.call('ZREM', K.thread_prompts(p.thread), p.ref)
+  redis.call('ZREM', K.all(), p.ref)
+  redis.call('ZREM', K.by_status(p.status), p.ref)
+  redis.call('ZREM', K.by_user(p.user), p.ref)
+  redis.call('ZREM', K.by_user_status(p.status, p.user), p.ref)
+  redis.call('ZREM', K.by_thread_status(p.status, p.thread), p.ref)
+  redis.call('ZREM', K.ended(p.status), p.ref)
+  leave_name(K.owner(), K.owners(p.id), p.id, p.user)
+  -- A log may be long; the store frees it beside its other work.
+  redis.call('UNLINK', K.prompt(p.ref), K.log(p.ref))
+  if redis.call('EXISTS', K.thread_prompts(p.thread)) == 0 then
+    leave_name(K.thread_owner(), K.thread_owners(thread_id), thread_id, p.user)
+  end
+  forget_thread_if_empty(p.user, thread_id)
+  redis.call('PUBLISH', K.bell(p.thread), p.place .. ' end')
 end
 
 -- Back to the queue at its old place, without charge.

@@ -13,8 +13,10 @@ for i = 4, #ARGV, 2 do
   record[ARGV[i]] = ARGV[i + 1]
 end
 if redis.call('EXISTS', K.message(record.user .. '/' .. record.id)) == 1 then return { 2 } end
-local now = int(now_us())
-local seq = redis.call('INCR', K.seq())
+-- Never the same twice and never back, whatever the clock does: the time of creation is the order of acceptance, the score in
+-- every index and the cursor of a listing.
+local now = int(math.max(now_us(), tonumber(redis.call('GET', K.seq()) or '0') + 1))
+redis.call('SET', K.seq(), now)
 local thread = record.user .. '/' .. record.thread
 local place = redis.call('HINCRBY', K.thread(thread), 'place', 1)
 redis.call('PERSIST', K.thread(thread))
@@ -30,7 +32,7 @@ redis.call('HSET', K.thread(thread), 'updated', now)
 local history = record.history or redis.call('HGET', K.thread(thread), 'conversation') or '0'
 local blocked = history == '1' and redis.call('EXISTS', K.thread_open(thread)) == 1
 
-local added = { 'status', 'scheduled', 'seq', seq, 'place', place, 'created', now, 'updated', now,
+local added = { 'status', 'scheduled', 'place', place, 'created', now, 'updated', now,
   'last_run', 0, 'runs', 0, 'failures', 0, 'crashes', 0, 'fence', 0, 'entries', 0, 'history', history }
 if blocked then
   added[#added + 1] = 'blocked'
@@ -41,11 +43,13 @@ for i = 1, #added do
   fields[#fields + 1] = added[i]
 end
 redis.call('HSET', K.prompt(ref), unpack(fields))
-redis.call('HSETNX', K.owner(), record.id, record.user)
-redis.call('ZADD', K.all(), seq, ref)
-redis.call('ZADD', K.by_status('scheduled'), seq, ref)
-redis.call('ZADD', K.by_user(record.user), seq, ref)
-redis.call('ZADD', K.by_user_status('scheduled', record.user), seq, ref)
+use_name(K.owner(), K.owners(record.id), record.id, record.user)
+use_name(K.thread_owner(), K.thread_owners(record.thread), record.thread, record.user)
+redis.call('ZADD', K.all(), now, ref)
+redis.call('ZADD', K.by_status('scheduled'), now, ref)
+redis.call('ZADD', K.by_user(record.user), now, ref)
+redis.call('ZADD', K.by_user_status('scheduled', record.user), now, ref)
+redis.call('ZADD', K.by_thread_status('scheduled', thread), now, ref)
 redis.call('ZADD', K.thread_prompts(thread), place, ref)
 redis.call('ZADD', K.thread_open(thread), place, ref)
 
@@ -59,7 +63,7 @@ tell(record.user, 'chatMessageAdded', record.thread)
 if blocked then
   redis.call('HINCRBY', K.stats(record.model), 'blocked', 1)
 else
-  enqueue({ ref = ref, user = record.user, model = record.model, priority = record.priority, seq = seq })
+  enqueue({ ref = ref, user = record.user, model = record.model, priority = record.priority, created = now })
   wake(record.model)
 end
 redis.call('PUBLISH', K.bell(thread), place)
