@@ -36,6 +36,12 @@ LAYOUT = {
     "permits": "q-permits:{}",  # hash: replica -> permits
     "used": "q-used:{}",  # hash: replica -> permits in use at its last heartbeat
     "nodes": "q-nodes:{}",  # hash: replica -> node it runs on
+    # files
+    "file": "f:{}",  # file id -> hash
+    "file_usage": "f-usage:{}",  # user -> hash: bytes, files, writing (uploads under way)
+    "user_files": "f-user:{}:{}",  # uploads or downloads:user; file id -> time of creation
+    "user_urls": "f-urls:{}",  # user -> hash: digest of a URL -> id of the file downloaded from it
+    "unsettled_files": "f-unsettled",  # file id -> time at which whoever sweeps removes its blob
     # counters and identity
     "seq": "seq",
     "fence": "fence",  # attempts granted so far, of all prompts
