@@ -47,6 +47,8 @@ class NewPrompt:
     priority: int = 0
     sync: bool = False
     type: str = ""
+    #: Files of the user's that go with it. They stay the user's: erasing the prompt leaves them.
+    file_ids: tuple[str, ...] = ()
     #: As the client sent them, echoed in listings.
     parameters: Mapping[str, Any] | None = None
     engine_parameters: Mapping[str, Any] | None = None
@@ -70,6 +72,8 @@ class NewPrompt:
         }
         if self.type:
             record["type"] = self.type
+        if self.file_ids:
+            record["file_ids"] = json.dumps(self.file_ids)
         if self.parameters is not None:
             record["parameters"] = json.dumps(self.parameters)
         if self.engine_parameters is not None:
@@ -109,6 +113,8 @@ class Prompt:
     message_id: str
     parameters: Mapping[str, Any] | None
     engine_parameters: Mapping[str, Any] | None
+    #: Files of the user's that go with it; one that was deleted since is still named.
+    file_ids: tuple[str, ...] = ()
 
     @property
     def ref(self) -> str:
@@ -149,6 +155,7 @@ class Prompt:
             message_id=text("message"),
             parameters=document("parameters"),
             engine_parameters=document("engine_parameters"),
+            file_ids=tuple(json.loads(record.get(b"file_ids", b"[]"))),
         )
 
 

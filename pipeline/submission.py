@@ -29,6 +29,8 @@ class PromptSubmission:
     #: Text with ``{prompt}`` in it, None for the model's own chat template.
     template: str | None = None
     sampling: SamplingParameters = field(default_factory=SamplingParameters)
+    #: Ids of the user's files that go with the prompt, at most 16, each once.
+    file_ids: tuple[str, ...] = ()
     #: ``parameters`` as the client sent them, echoed in the Prompt object; None when absent.
     parameters: Mapping[str, Any] | None = None
     #: ``engineParameters`` as the client sent them, echoed in the Prompt object; None when absent.

@@ -81,6 +81,7 @@ def kind(field: FieldInfo) -> str:
         return " or ".join(f"`{value}`" for value in literal)
     words = {
         "str": "text",
+        "bool": "true or false",
         "int": "integer",
         "float": "number",
         "SecretStr": "secret",

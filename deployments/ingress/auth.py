@@ -25,6 +25,11 @@ class Permission(StrEnum):
     PROMPT_DELETE = "prompt-svc:prompt:delete"
     PROMPT_STREAM = "prompt-svc:prompt:stream"
     MODEL_VIEW = "model-svc:model:view"
+    FILE_UPLOAD_CREATE = "file-svc:upload:create"
+    FILE_UPLOAD_VIEW = "file-svc:upload:view"
+    FILE_UPLOAD_DELETE = "file-svc:upload:delete"
+    FILE_DOWNLOAD_CREATE = "file-svc:download:create"
+    FILE_DOWNLOAD_VIEW = "file-svc:download:view"
 
 
 class Access(StrEnum):

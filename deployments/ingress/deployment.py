@@ -10,7 +10,11 @@ from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
+from deployments.files import open_file_store
 from deployments.ingress.auth import Gate
+from deployments.ingress.downloader import Downloader
+from deployments.ingress.file_svc import FileSvc
+from deployments.ingress.file_sweep import sweep_regularly
 from deployments.ingress.hub import Hub
 from deployments.ingress.model_svc import ModelSvc
 from deployments.ingress.prompt_svc import PromptSvc
@@ -65,7 +69,9 @@ class Ingress:
         texts = {spec.id: await asyncio.to_thread(ModelText.open, spec, settings) for spec in settings.models}
         hub = Hub(self._client, keys, self._supervisor)
         prompts = PromptStore(self._client, keys)
-        service = PromptService(settings, prompts, hub, texts)
+        self._files = await asyncio.to_thread(open_file_store, self._client, settings)
+        self._supervisor.keep_running(lambda: sweep_regularly(self._files), name="sweep of files")
+        service = PromptService(settings, prompts, hub, texts, files=self._files)
         gate = Gate(tokens)
         self._routes = [
             *PromptSvc(
@@ -79,6 +85,11 @@ class Ingress:
                 gate
             ),
             *UserSvc(accounts, tokens, max_body_bytes=settings.max_body_bytes).routes(gate),
+            *FileSvc(
+                self._files,
+                Downloader(enabled=settings.file_downloads, max_bytes=settings.max_download_bytes),
+                max_body_bytes=settings.max_body_bytes,
+            ).routes(gate),
         ]
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -88,4 +99,5 @@ class Ingress:
     async def __del__(self) -> None:
         await self._supervisor.stop()
         self._passwords.close()
+        self._files.close()
         await self._client.aclose()

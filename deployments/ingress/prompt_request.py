@@ -39,6 +39,7 @@ MAX_SCHEMA_DEPTH = 32
 _MAX_TOKENS = 1_000_000
 
 _ID_RULE = "a string of 1 to 256 characters without control characters"
+_FILES_RULE = "at most 16 ids of files: a string of 1 to 256 characters, or a list of them"
 _SCHEMA_RULE = f"a valid JSON schema: an object of at most {MAX_SCHEMA_BYTES} bytes and {MAX_SCHEMA_DEPTH} levels"
 _STOP_RULE = "a string of 1 to 256 characters, or a list of at most 16 of them"
 _TEMPLATE_RULE = f"a string that contains {PLACEHOLDER}"
@@ -60,6 +61,13 @@ def _stop_strings(value: tuple[str, ...]) -> tuple[str, ...]:
     if len(value) > 16 or not all(1 <= len(item) <= 256 for item in value):
         raise ValueError(_STOP_RULE)
     return value
+
+
+def _file_ids(value: tuple[str, ...]) -> tuple[str, ...]:
+    ids = tuple(dict.fromkeys(value))
+    if len(ids) > 16 or not all(1 <= len(item) <= 256 for item in ids):
+        raise ValueError(_FILES_RULE)
+    return ids
 
 
 def _schema(value: dict[str, Any]) -> dict[str, Any]:
@@ -84,6 +92,7 @@ MaxTokens = Annotated[Integer, Field(ge=1, le=_MAX_TOKENS, description=f"an inte
 Seed = Annotated[Integer, Field(ge=-(2**63), lt=2**63, description="an integer of 64 bits")]
 Penalty = Annotated[Number, Field(ge=-2, le=2, description="a number from -2 to 2")]
 Stop = Annotated[Strings, AfterValidator(_stop_strings), Field(description=_STOP_RULE)]
+FileIds = Annotated[Strings, AfterValidator(_file_ids), Field(description=_FILES_RULE)]
 Schema = Annotated[Object, AfterValidator(_schema), Field(description=_SCHEMA_RULE)]
 
 
@@ -148,6 +157,7 @@ class PromptRequest(WireModel):
     thread_id: Id | None = None
     model_id: Id | None = None
     max_retries: Annotated[Integer, Field(ge=0, le=100, description="an integer from 0 to 100")] | None = None
+    file_ids: FileIds = ()
     parameters: Parameters | None = Field(default=None, description="an object")
     engine_parameters: EngineParameters | None = Field(default=None, description="an object")
 
@@ -176,6 +186,7 @@ def parse_prompt_request(body: Mapping[str, Any]) -> PromptSubmission:
         max_retries=request.max_retries,
         template=_template(parameters.text_to_text, engine),
         sampling=_sampling(parameters.text_to_text or TextToText(), engine.vllm or Vllm()),
+        file_ids=request.file_ids,
         parameters=_echo(body, "parameters"),
         engine_parameters=_echo(body, "engineParameters"),
     )

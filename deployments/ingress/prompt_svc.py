@@ -64,10 +64,12 @@ class PromptSvc:
         """
         submission = parse_prompt_request(await self._body(request))
         accepted = await self._service.submit(principal(request).user_id, submission)
+        # Beside the Prompt object, in which Go clients refuse a key they do not know (contract §0.8).
+        files = {"fileIds": accepted.prompt.file_ids} if accepted.prompt.file_ids else {}
         if not submission.sync:
-            return _json({"prompt": wire.prompt_object(accepted.prompt)})
+            return _json({"prompt": wire.prompt_object(accepted.prompt), **files})
         prompt = await self._service.wait(accepted.prompt, self._settings.sync_wait_s)
-        answer: dict[str, Any] = {"prompt": wire.prompt_object(prompt)}
+        answer: dict[str, Any] = {"prompt": wire.prompt_object(prompt), **files}
         if prompt.message_id:
             with translated_errors():
                 message = await self._messages.get(prompt.user_id, prompt.message_id)

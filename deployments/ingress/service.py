@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from deployments.ingress.hub import Hub
 from deployments.models import ModelText
 from deployments.settings import ModelSpec, Settings
 from pipeline.errors import InvalidField, NotFound, StoreUnavailable
+from pipeline.files.record import FileRecord
 from pipeline.ids import new_id
 from pipeline.prompt import NewPrompt, Prompt, make_ref
 from pipeline.retry import DEFAULT_MAX_RETRIES
@@ -17,24 +19,40 @@ from pipeline.store.prompts import Accepted, PromptStore
 from pipeline.submission import PromptSubmission
 
 
+class FileLookup(Protocol):
+    """Of the file store, what accepting a prompt needs."""
+
+    async def find(self, owner: str, file_ids: Sequence[str]) -> list[FileRecord | None]: ...
+
+
 class PromptService:
     """Accept, wait for, and remove prompts on behalf of one user at a time."""
 
-    def __init__(self, settings: Settings, prompts: PromptStore, hub: Hub, texts: Mapping[str, ModelText]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        prompts: PromptStore,
+        hub: Hub,
+        texts: Mapping[str, ModelText],
+        *,
+        files: FileLookup,
+    ) -> None:
         self._settings = settings
         self._prompts = prompts
         self._hub = hub
         self._texts = texts
+        self._files = files
 
     async def submit(self, user_id: str, submission: PromptSubmission) -> Accepted:
         """Store and queue a prompt; when this returns, it is durable. An id the user has used before returns what is stored.
 
         Raises:
-            ClientError: the model is unknown, or the prompt does not fit it; nothing was stored.
+            ClientError: the model is unknown, the prompt does not fit it, or a file is not the user's; nothing was stored.
             StoreUnavailable: nothing was stored, or (if the connection broke on the way back) it was: submit it again with
                 the same id to find out.
         """
         spec = self._model_for(submission)
+        await self._own_files(user_id, submission.file_ids)
         prompt_id = submission.id or new_id("prom")
         token_ids = await self._texts[spec.id].render(submission)
         new = NewPrompt(
@@ -47,6 +65,7 @@ class PromptService:
             sampling=submission.sampling,
             max_retries=DEFAULT_MAX_RETRIES if submission.max_retries is None else submission.max_retries,
             sync=submission.sync,
+            file_ids=submission.file_ids,
             parameters=submission.parameters,
             engine_parameters=submission.engine_parameters,
         )
@@ -59,6 +78,21 @@ class PromptService:
             known = sorted(name for model in self._settings.models for name in (model.id, *model.aliases))
             raise InvalidField("modelId", submission.model_id, f"one of {', '.join(known)}")
         return spec
+
+    async def _own_files(self, user_id: str, file_ids: Sequence[str]) -> list[FileRecord]:
+        """The files that go with a prompt. (One may be deleted before the prompt runs: it is missing then.)
+
+        Raises:
+            InvalidField: the user has no file under one of the ids, whether or not somebody else has.
+        """
+        if not file_ids:
+            return []
+        files = []
+        for file_id, record in zip(file_ids, await self._files.find(user_id, file_ids), strict=True):
+            if record is None:
+                raise InvalidField("fileIds", file_id, "the ids of files of your own")
+            files.append(record)
+        return files
 
     async def wait(self, prompt: Prompt, timeout_s: float) -> Prompt:
         """The prompt once it has ended, or as it is when the time is over; it goes on either way.

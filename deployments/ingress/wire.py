@@ -63,6 +63,8 @@ def message_object(message: Message) -> dict[str, Any]:
     }
     if message.user_id:
         result["userId"] = message.user_id
+    if message.file_ids:
+        result["fileIds"] = list(message.file_ids)
     if message.meta:
         result["meta"] = dict(message.meta)
     return result

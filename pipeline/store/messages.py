@@ -23,6 +23,8 @@ class Message:
     #: Microseconds since the epoch.
     created_us: int
     meta: Mapping[str, Any] | None
+    #: Files that go with it.
+    file_ids: tuple[str, ...] = ()
 
 
 class MessageStore:
@@ -43,4 +45,5 @@ class MessageStore:
             user_id=record.get("user", ""),
             created_us=int(record["created"]),
             meta=None if meta is None else json.loads(meta),
+            file_ids=tuple(json.loads(record.get("file_ids", "[]"))),
         )

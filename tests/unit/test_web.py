@@ -270,6 +270,11 @@ def test_the_grants():
         "prompt-svc:prompt:delete",
         "prompt-svc:prompt:stream",
         "model-svc:model:view",
+        "file-svc:upload:create",
+        "file-svc:upload:view",
+        "file-svc:upload:delete",
+        "file-svc:download:create",
+        "file-svc:download:view",
     }
     assert GRANTS[Role.ADMIN] == frozenset(Permission)
 
