@@ -21,6 +21,7 @@ logger = logging.getLogger("ray.serve")
 # It logs whole URLs.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
+PORT = 443
 #: From the look-up of the name to the last byte, seconds.
 MOST_SECONDS = 10.0
 #: Downloads of one ingress replica at the same time.
@@ -42,7 +43,7 @@ class DownloadFailed(ClientError):
 
 async def resolve(host: str) -> Sequence[str]:
     """Every address of a name, the ones the system prefers first. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, 443, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().getaddrinfo(host, PORT, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
@@ -151,7 +152,7 @@ async def _get(client: httpx.AsyncClient, target: PublicUrl, addresses: Sequence
     for address in addresses:
         request = httpx.Request(
             "GET",
-            httpx.URL(scheme="https", host=address, port=443, raw_path=target.target.encode()),
+            httpx.URL(scheme="https", host=address, port=PORT, raw_path=target.target.encode()),
             headers={
                 "Host": target.host,
                 "Accept": "image/*",

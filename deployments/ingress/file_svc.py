@@ -66,7 +66,9 @@ class FileSvc:
     async def upload(self, request: Request) -> Response:
         """Keep the file of a form. It is written as it arrives; nothing of it stays unless all of it came."""
         sent = await uploaded_file(request, max_file_bytes=self._files.limits.file_bytes)
-        record = await self._files.put(principal(request).user_id, sent.chunks, sent.content_type, sent.name)
+        record = await self._files.put(
+            principal(request).user_id, sent.chunks, sent.content_type, sent.name, most_bytes=sent.most_bytes
+        )
         return _json({"upload": upload_object(record)})
 
     async def uploads(self, request: Request) -> Response:

@@ -29,6 +29,8 @@ class UploadedFile:
     name: str
     #: As sent, may be empty.
     content_type: str
+    #: It cannot be larger, by the announced size of the body or else by the limit.
+    most_bytes: int
     #: Ends only if the rest of the body was well-formed too: who has seen the end has the whole file.
     chunks: AsyncIterator[bytes]
 
@@ -47,10 +49,11 @@ async def uploaded_file(request: Request, *, max_file_bytes: int) -> UploadedFil
     refuse_compressed(request)
     most = max_file_bytes + OVERHEAD_BYTES
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced[:20]) > most:
+    size = int(announced[:20]) if announced.isdecimal() else most
+    if size > most:
         raise TooLarge(f"the file is too large, allowed are {max_file_bytes} bytes")
     form = _Form(request.stream(), boundary, most_bytes=most)
-    return await form.file()
+    return await form.file(most_bytes=max(1, min(size, max_file_bytes)))
 
 
 def _boundary(content_type: str) -> bytes:
@@ -90,12 +93,12 @@ class _Form:
             },
         )
 
-    async def file(self) -> UploadedFile:
+    async def file(self, *, most_bytes: int) -> UploadedFile:
         while self._found is None:
             if not await self._advance():
                 raise InvalidField("file", Shown("nothing"), "a file: a form field with a file name")
         name, content_type = self._found
-        return UploadedFile(name=name, content_type=content_type, chunks=self._chunks())
+        return UploadedFile(name=name, content_type=content_type, most_bytes=most_bytes, chunks=self._chunks())
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         while True:

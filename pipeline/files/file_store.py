@@ -66,7 +66,7 @@ class FileStore:
             content_type: the sender's word, which counts only for types that cannot harm (``content.content_type_of``).
             filename: the sender's word, cleaned; never a path.
             url: where the bytes come from, if they were downloaded; an earlier download from there is replaced.
-            most_bytes: a limit below the one of every file.
+            most_bytes: a limit below the one of every file; the less, the less the user's quota is taken up meanwhile.
 
         Raises:
             FileTooLarge, QuotaExceeded, TooManyUploads, UploadTooSlow: with nothing kept.

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from deployments.ingress.auth import Gate, GuardedRoute
+from deployments.ingress.file_svc import FileSvc
 from deployments.ingress.model_svc import ModelSvc
 from deployments.ingress.prompt_svc import PromptSvc
 from deployments.ingress.user_svc import UserSvc
@@ -36,6 +37,7 @@ def routes() -> list[GuardedRoute]:
         *PromptSvc(nobody, nobody, nobody, nobody, nobody).routes(gate),
         *ModelSvc(nobody, nobody).routes(gate),
         *UserSvc(nobody, nobody, max_body_bytes=1).routes(gate),
+        *FileSvc(nobody, nobody, max_body_bytes=1).routes(gate),
     ]
 
 

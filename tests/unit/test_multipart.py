@@ -132,6 +132,12 @@ async def test_an_announced_size_is_refused_before_anything_is_read():
         await read(b"", headers={"content-length": str(MOST + OVERHEAD_BYTES + 1)})
 
 
+@pytest.mark.parametrize(("length", "most"), [("500", 500), (str(MOST + 9), MOST), (None, MOST), ("x", MOST), ("0", 1)])
+async def test_how_large_the_file_can_be_is_known_beforehand(length: str | None, most: int):
+    file, _ = await read(part(b"x") + END, headers={"content-length": length} if length else {})
+    assert file.most_bytes == most
+
+
 @pytest.mark.parametrize("length", [None, "5", "-1", "x"])
 async def test_more_than_was_announced_is_cut_off(length: str | None):
     taken = 0

@@ -51,6 +51,7 @@ def test_everything_the_document_sends():
         model_id="huggingface/TheBloke/mistral-7b-instruct-v0.2.Q4_K_M.gguf",
         max_retries=5,
         template="[INST] {prompt} [/INST]",
+        file_ids=("file-1",),
         parameters={"textToText": {"template": "[INST] {prompt} [/INST]"}},
     )
     assert submission.text == "[INST] Hi [/INST]"

@@ -66,9 +66,9 @@ async def service(prompts: Prompts, logs: MemoryLogs, monkeypatch: pytest.Monkey
     settings = Settings.parse({"redis_url": "redis://none.invalid", "models": [MODEL]})
     store: Any = prompts
     client: Any = logs
-    yield PromptService(
-        settings, store, Hub(client, logs.keys, supervisor), {MODEL.id: ModelText.open(MODEL, settings)}
-    )
+    files: Any = None
+    texts = {MODEL.id: ModelText.open(MODEL, settings)}
+    yield PromptService(settings, store, Hub(client, logs.keys, supervisor), texts, files=files)
     await supervisor.stop()
 
 
