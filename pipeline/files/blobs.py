@@ -75,7 +75,7 @@ class DirectoryBlobs:
 
     async def create(self, file_id: str) -> BlobWriter:
         partial, published = self._root / partial_name(file_id), self._root / published_name(file_id)
-        return _FileWriter(self._threads, await self._threads.run(_create, partial), partial, published)
+        return ThreadedWriter(self._threads, await self._threads.run(_FileWriter, partial, published))
 
     async def read(self, file_id: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         path = self._root / published_name(file_id)
@@ -102,20 +102,43 @@ class DirectoryBlobs:
         self._threads.close()
 
 
-class _FileWriter:
-    def __init__(self, threads: Threads, file: IO[bytes], partial: Path, published: Path) -> None:
+class BlockingWriter(Protocol):
+    """``BlobWriter`` as plain calls."""
+
+    def write(self, data: bytes) -> object: ...
+
+    def publish(self) -> None: ...
+
+    def discard(self) -> None: ...
+
+
+class ThreadedWriter:
+    """A ``BlobWriter`` that leaves the work to threads."""
+
+    def __init__(self, threads: Threads, writer: BlockingWriter) -> None:
         self._threads = threads
-        self._file = file
-        self._partial = partial
-        self._published = published
+        self._writer = writer
 
     async def write(self, data: bytes) -> None:
-        await self._threads.run(self._file.write, data)
+        await self._threads.run(self._writer.write, data)
 
     async def publish(self) -> None:
-        await self._threads.run(self._publish)
+        await self._threads.run(self._writer.publish)
 
-    def _publish(self) -> None:
+    async def discard(self) -> None:
+        await self._threads.run(self._writer.discard)
+
+
+class _FileWriter:
+    def __init__(self, partial: Path, published: Path) -> None:
+        partial.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._file = os.fdopen(os.open(partial, flags, 0o600), "wb")
+        self._partial = partial
+        self._published = published
+        self.write = self._file.write
+
+    def publish(self) -> None:
         with self._file as file:
             file.flush()
             os.fsync(file.fileno())
@@ -124,21 +147,12 @@ class _FileWriter:
         for folder in (self._published.parent, self._published.parent.parent):
             _sync_folder(folder)
 
-    async def discard(self) -> None:
-        await self._threads.run(self._discard)
-
-    def _discard(self) -> None:
+    def discard(self) -> None:
         # Closing writes what is buffered, which may be what failed.
         with contextlib.suppress(OSError):
             self._file.close()
         self._partial.unlink(missing_ok=True)
         self._published.unlink(missing_ok=True)
-
-
-def _create(path: Path) -> IO[bytes]:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    return os.fdopen(descriptor, "wb")
 
 
 def _open(path: Path) -> IO[bytes]:

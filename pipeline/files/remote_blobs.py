@@ -17,6 +17,7 @@ from pipeline.files.blobs import (
     Blobs,
     BlobWriter,
     DirectoryBlobs,
+    ThreadedWriter,
     partial_name,
     published_name,
 )
@@ -64,8 +65,8 @@ class RemoteBlobs:
 
     async def create(self, file_id: str) -> BlobWriter:
         partial, published = self._path(partial_name(file_id)), self._path(published_name(file_id))
-        file = await self._threads.run(self._create, partial)
-        return _RemoteWriter(self._threads, self._filesystem, file, partial, published)
+        writer = await self._threads.run(_RemoteWriter, self._filesystem, partial, published)
+        return ThreadedWriter(self._threads, writer)
 
     async def read(self, file_id: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         path = self._path(published_name(file_id))
@@ -91,34 +92,22 @@ class RemoteBlobs:
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
-    def _create(self, path: str) -> Any:
-        self._filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
-        return self._filesystem.open(path, "wb")
-
 
 class _RemoteWriter:
-    def __init__(self, threads: Threads, filesystem: Any, file: Any, partial: str, published: str) -> None:
-        self._threads = threads
+    def __init__(self, filesystem: Any, partial: str, published: str) -> None:
+        filesystem.makedirs(partial.rpartition("/")[0], exist_ok=True)
         self._filesystem = filesystem
-        self._file = file
+        self._file = filesystem.open(partial, "wb")
         self._partial = partial
         self._published = published
+        self.write = self._file.write
 
-    async def write(self, data: bytes) -> None:
-        await self._threads.run(self._file.write, data)
-
-    async def publish(self) -> None:
-        await self._threads.run(self._publish)
-
-    def _publish(self) -> None:
+    def publish(self) -> None:
         self._file.close()
         self._filesystem.makedirs(self._published.rpartition("/")[0], exist_ok=True)
         self._filesystem.mv(self._partial, self._published)
 
-    async def discard(self) -> None:
-        await self._threads.run(self._discard)
-
-    def _discard(self) -> None:
+    def discard(self) -> None:
         # Not every driver can abort a write; all can end it, and what it leaves has its partial name.
         with contextlib.suppress(OSError, ValueError):
             self._file.close()
