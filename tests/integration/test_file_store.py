@@ -104,7 +104,7 @@ async def assert_nothing_left(client: Redis, storage: Storage) -> None:
 
 
 async def make_due(client: Redis, file_id: str) -> None:
-    await client.zadd(KEYS.unsettled_files(), {file_id: 1})
+    assert await client.zadd(KEYS.unsettled_files(), {file_id: 1}, xx=True, ch=True) == 1, "nobody would sweep it"
 
 
 async def test_a_file_comes_back_as_it_was_put(files: FileStore, storage: Storage) -> None:
