@@ -45,5 +45,5 @@ class MessageStore:
             user_id=record.get("user", ""),
             created_us=int(record["created"]),
             meta=None if meta is None else json.loads(meta),
-            file_ids=tuple(json.loads(record.get("file_ids", "[]"))),
+            file_ids=tuple(json.loads(record.get("files", "[]"))),
         )

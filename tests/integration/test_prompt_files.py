@@ -66,4 +66,4 @@ async def test_a_prompt_without_files_says_nothing_of_them(client: Redis) -> Non
     message = await messages.get("usr", "p")
     assert message is not None
     assert message.file_ids == ()
-    assert not await client.hexists(KEYS.message("usr/p"), "file_ids")
+    assert not await client.hexists(KEYS.message("usr/p"), "files")
