@@ -125,6 +125,20 @@ class Settings(BaseSettings):
     #: Longest request body, bytes.
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
 
+    #: Where users' files are kept: a directory, or an fsspec URL (``s3://bucket/files``), which every replica must see; empty:
+    #: ``<data_dir>/files``.
+    files_url: str = ""
+    #: Largest file a user may upload, bytes.
+    max_file_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
+    #: What all files of one user may take together, bytes.
+    user_files_bytes: Annotated[int, Field(ge=1)] = 1024**3
+    #: Files of one user.
+    user_files: Annotated[int, Field(ge=1)] = 10_000
+    #: Whether users may have images downloaded from the public internet by their URL.
+    file_downloads: bool = False
+    #: Largest image that is downloaded, bytes.
+    max_download_bytes: Annotated[int, Field(ge=1)] = 20_000_000
+
     #: How long an attempt may go without a heartbeat, seconds.
     lease_s: Annotated[float, Field(gt=0)] = 10
     #: How long a granted prompt may wait for a replica to claim it, seconds.

@@ -82,6 +82,7 @@ def kind(field: FieldInfo) -> str:
         return " or ".join(f"`{value}`" for value in literal)
     words = {
         "str": "text",
+        "bool": "true or false",
         "int": "integer",
         "float": "number",
         "SecretStr": "secret",

@@ -36,6 +36,11 @@ class Permission(StrEnum):
     MODEL_CREATE = "model-svc:model:create"
     MODEL_EDIT = "model-svc:model:edit"
     PLATFORM_VIEW = "model-svc:platform:view"
+    FILE_UPLOAD_CREATE = "file-svc:upload:create"
+    FILE_UPLOAD_VIEW = "file-svc:upload:view"
+    FILE_UPLOAD_DELETE = "file-svc:upload:delete"
+    FILE_DOWNLOAD_CREATE = "file-svc:download:create"
+    FILE_DOWNLOAD_VIEW = "file-svc:download:view"
 
 
 class Access(StrEnum):

@@ -54,9 +54,7 @@ async def read_json(request: Request, *, max_bytes: int) -> dict[str, Any]:
 
 async def read_body(request: Request, *, max_bytes: int) -> bytes:
     """The raw body, at most ``max_bytes``. Raises as ``read_json`` does."""
-    encoding = request.headers.get("content-encoding", "").strip().lower()
-    if encoding not in ("", "identity"):
-        raise UnsupportedMediaType(f"Content-Encoding: got {encoding[:40]!r}, allowed is identity")
+    refuse_compressed(request)
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > max_bytes:
         raise _too_large(max_bytes)
@@ -68,6 +66,13 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
             raise _too_large(max_bytes)
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def refuse_compressed(request: Request) -> None:
+    """Raises UnsupportedMediaType."""
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        raise UnsupportedMediaType(f"Content-Encoding: got {encoding[:40]!r}, allowed is identity")
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
+from deployments.files import open_file_store
+from deployments.ingress.file_sweep import sweep_regularly
 from deployments.ingress.routes import route_table
 from deployments.ingress.serve_control import SharedServeControl
 from deployments.ingress.signing_key import signing_key
@@ -54,9 +56,12 @@ class Ingress:
             lifetime_s=settings.access_token_hours * 3600,
         )
         texts = {spec.id: await asyncio.to_thread(ModelText.open, spec, settings) for spec in settings.models}
+        self._files = await asyncio.to_thread(open_file_store, self._client, settings)
+        self._supervisor.keep_running(lambda: sweep_regularly(self._files), name="sweep of files")
         self._routes = route_table(
             settings,
             self._client,
+            files=self._files,
             accounts=accounts,
             tokens=tokens,
             texts=texts,
@@ -71,4 +76,5 @@ class Ingress:
     async def __del__(self) -> None:
         await self._supervisor.stop()
         self._passwords.close()
+        self._files.close()
         await self._client.aclose()

@@ -51,6 +51,7 @@ MAX_SCHEMA_DEPTH = 32
 _MAX_TOKENS = 1_000_000
 
 _ID_RULE = "a string of 1 to 256 characters without control characters"
+_FILES_RULE = "at most 16 ids of files: a string of 1 to 256 characters, or a list of them"
 _SCHEMA_RULE = f"a valid JSON schema: an object of at most {MAX_SCHEMA_BYTES} bytes and {MAX_SCHEMA_DEPTH} levels"
 _STOP_RULE = "a string of 1 to 256 characters, or a list of at most 16 of them"
 _TEMPLATE_RULE = f"a string that contains {PLACEHOLDER}"
@@ -81,6 +82,13 @@ def _stop_strings(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _file_ids(value: tuple[str, ...]) -> tuple[str, ...]:
+    ids = tuple(dict.fromkeys(value))
+    if len(ids) > 16 or not all(1 <= len(item) <= 256 for item in ids):
+        raise ValueError(_FILES_RULE)
+    return ids
+
+
 def _schema(value: dict[str, Any]) -> dict[str, Any]:
     if depth_exceeds(value, MAX_SCHEMA_DEPTH) or len(orjson.dumps(value)) > MAX_SCHEMA_BYTES:
         raise ValueError(_SCHEMA_RULE)
@@ -103,6 +111,7 @@ MaxTokens = Annotated[Integer, Field(ge=1, le=_MAX_TOKENS, description=f"an inte
 Seed = Annotated[Integer, Field(ge=-(2**63), lt=2**63, description="an integer of 64 bits")]
 Penalty = Annotated[Number, Field(ge=-2, le=2, description="a number from -2 to 2")]
 Stop = Annotated[Strings, AfterValidator(_stop_strings), Field(description=_STOP_RULE)]
+FileIds = Annotated[Strings, AfterValidator(_file_ids), Field(description=_FILES_RULE)]
 Schema = Annotated[Object, AfterValidator(_schema), Field(description=_SCHEMA_RULE)]
 Priority = Annotated[Integer, Field(ge=LOWEST, le=HIGHEST, description=f"an integer from {LOWEST} to {HIGHEST}")]
 Variables = Annotated[
@@ -175,6 +184,7 @@ class PromptRequest(WireModel):
     model_id: Id | None = None
     max_retries: Annotated[Integer, Field(ge=0, le=100, description="an integer from 0 to 100")] | None = None
     history: Boolean | None = Field(default=None, description="true or false")
+    file_ids: FileIds = ()
     parameters: Parameters | None = Field(default=None, description="an object")
     engine_parameters: EngineParameters | None = Field(default=None, description="an object")
     type: Annotated[
@@ -196,7 +206,7 @@ def parse_prompt_request(body: Mapping[str, Any]) -> PromptSubmission:
     request = PromptRequest.parse(_with_optional_prompt(body))
     parameters = request.parameters or Parameters()
     engine = request.engine_parameters or EngineParameters()
-    prompt_type = _type(request, parameters, engine, has_files=False)
+    prompt_type = _type(request, parameters, engine)
     if prompt_type.needs_text and not request.prompt.strip():
         raise InvalidField("prompt", Shown(kind_of(request.prompt)), _PROMPT_RULE)
     return PromptSubmission(
@@ -213,6 +223,7 @@ def parse_prompt_request(body: Mapping[str, Any]) -> PromptSubmission:
         template_name=request.template_name or None,
         variables=_variables(request.variables),
         sampling=_sampling(parameters.text_to_text or TextToText(), engine.vllm or Vllm()),
+        file_ids=request.file_ids,
         parameters=_echo(body, "parameters"),
         engine_parameters=_echo(body, "engineParameters"),
     )
@@ -226,7 +237,7 @@ def _with_optional_prompt(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return body
 
 
-def _type(request: PromptRequest, parameters: Parameters, engine: EngineParameters, *, has_files: bool) -> PromptType:
+def _type(request: PromptRequest, parameters: Parameters, engine: EngineParameters) -> PromptType:
     """The type the client names, else the one its parameters and files mean."""
     images = [
         path
@@ -237,7 +248,7 @@ def _type(request: PromptRequest, parameters: Parameters, engine: EngineParamete
         if given is not None
     ]
     if request.type is None:
-        return infer_type(image_parameters=bool(images), has_files=has_files)
+        return infer_type(image_parameters=bool(images), has_files=bool(request.file_ids))
     if images and not request.type.makes_images:
         raise InvalidField(images[0], Shown("an object"), f"none with the type {request.type}")
     return request.type

@@ -171,7 +171,8 @@ class PromptSvc:
 def _answer(prompt: Prompt, queue_position: int | None) -> dict[str, Any]:
     """Beside the prompt, not in it: the original's Go client takes no key there that it does not know (contract §0.8)."""
     position = {} if queue_position is None else {"queuePosition": queue_position}
-    return {"prompt": wire.prompt_object(prompt), **position}
+    files = {"fileIds": prompt.file_ids} if prompt.file_ids else {}
+    return {"prompt": wire.prompt_object(prompt), **position, **files}
 
 
 def _query(body: Mapping[str, Any]) -> Any:

@@ -10,6 +10,8 @@ from deployments.ingress import wire
 from deployments.ingress.auth import Gate, GuardedRoute
 from deployments.ingress.chat_svc import ChatSvc
 from deployments.ingress.default_model import DefaultModel
+from deployments.ingress.downloader import Downloader
+from deployments.ingress.file_svc import FileSvc
 from deployments.ingress.hub import Hub
 from deployments.ingress.model_state import ServeControl
 from deployments.ingress.model_svc import ModelSvc
@@ -24,6 +26,7 @@ from deployments.models import ModelText
 from deployments.settings import Settings
 from deployments.tasks import Supervisor
 from pipeline.accounts import Accounts
+from pipeline.files.file_store import FileStore
 from pipeline.store.default_model import DefaultModelStore
 from pipeline.store.keys import Keys
 from pipeline.store.listing import Listing
@@ -42,6 +45,7 @@ def route_table(
     tokens: Tokens,
     texts: Mapping[str, ModelText],
     supervisor: Supervisor,
+    files: FileStore,
     serve: ServeControl | None = None,
 ) -> list[GuardedRoute]:
     """Every route of the service, in order. A service is added by adding it to ``services``.
@@ -49,6 +53,7 @@ def route_table(
     Args:
         client: of the store; nothing is sent before the first request, but for the hub's subscription.
         texts: by model id.
+        files: users' files.
         serve: None where the routes are served without Serve.
         supervisor: owns the hub's tasks; stop it when the app stops.
     """
@@ -60,13 +65,15 @@ def route_table(
     templates = TemplateStore(client, keys)
     listing = Listing(client, keys, prompts, time_of=wire.timestamp)
     threads = ThreadReader(client, keys, hub)
+    downloader = Downloader(enabled=settings.file_downloads, max_bytes=settings.max_download_bytes)
     queues = {spec.id: ModelQueue(client, keys, spec.id) for spec in settings.models}
-    service = PromptService(settings, prompts, hub, texts, default_model, templates)
+    service = PromptService(settings, prompts, hub, texts, default_model, templates, files=files)
     services = (
         PromptSvc(settings, service, listing, messages, threads),
         TemplateSvc(settings, templates),
         ChatSvc(settings, ThreadStore(client, keys, prompts), messages, UserEvents(hub, keys)),
         ModelSvc(settings, queues, default_model, serve),
+        FileSvc(files, downloader, max_body_bytes=settings.max_body_bytes),
         UserSvc(accounts, tokens, max_body_bytes=settings.max_body_bytes),
     )
     gate = Gate(tokens)

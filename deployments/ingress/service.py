@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from deployments.ingress.default_model import DefaultModel
 from deployments.ingress.hub import Hub
@@ -12,6 +13,7 @@ from deployments.ingress.model_choice import choose_model
 from deployments.models import ModelText
 from deployments.settings import ModelSpec, Settings
 from pipeline.errors import InvalidField, NotFound, Shown, StoreUnavailable
+from pipeline.files.record import FileRecord
 from pipeline.ids import new_id
 from pipeline.prompt import NewPrompt, Prompt, make_ref
 from pipeline.retry import DEFAULT_MAX_RETRIES
@@ -20,6 +22,12 @@ from pipeline.store.prompts import Accepted, PromptStore
 from pipeline.store.templates import TemplateStore
 from pipeline.submission import PromptSubmission
 from pipeline.template import unescape_newlines
+
+
+class FileLookup(Protocol):
+    """Of the file store, what accepting a prompt needs."""
+
+    async def find(self, owner: str, file_ids: Sequence[str]) -> list[FileRecord | None]: ...
 
 
 class PromptService:
@@ -33,6 +41,8 @@ class PromptService:
         texts: Mapping[str, ModelText],
         default_model: DefaultModel,
         templates: TemplateStore,
+        *,
+        files: FileLookup,
     ) -> None:
         self._settings = settings
         self._prompts = prompts
@@ -40,19 +50,21 @@ class PromptService:
         self._texts = texts
         self._default_model = default_model
         self._templates = templates
+        self._files = files
 
     async def submit(self, user_id: str, submission: PromptSubmission) -> Accepted:
         """Store and queue a prompt; when this returns, it is durable. An id the user has used before returns what is stored.
 
         Raises:
-            ClientError: the model or the template is unknown, no model can do it, the prompt does not fit it, or its id is
-                taken; nothing was stored.
+            ClientError: the model or the template is unknown, no model can do it, the prompt does not fit it, its id is taken, or
+                a file is not the user's; nothing was stored.
             StoreUnavailable: nothing was stored, or (if the connection broke on the way back) it was: submit it again with
                 the same id to find out.
         """
         spec = await self._model_for(submission)
         submission = await self._with_saved_template(user_id, submission)
         history = _history(submission)
+        await self._own_files(user_id, submission.file_ids)
         prompt_id = submission.id or new_id("prom")
         token_ids = await self._texts[spec.id].render(submission)
         new = NewPrompt(
@@ -68,6 +80,7 @@ class PromptService:
             sync=submission.sync,
             type=submission.type.value,
             history=history,
+            file_ids=submission.file_ids,
             parameters=submission.parameters,
             engine_parameters=submission.engine_parameters,
         )
@@ -94,6 +107,21 @@ class PromptService:
         if saved is None:
             raise InvalidField("templateName", name, "the name of a template you have saved")
         return replace(submission, template=unescape_newlines(saved.template), variables=submission.variables or {})
+
+    async def _own_files(self, user_id: str, file_ids: Sequence[str]) -> list[FileRecord]:
+        """The files that go with a prompt. (One may be deleted before the prompt runs: it is missing then.)
+
+        Raises:
+            InvalidField: the user has no file under one of the ids, whether or not somebody else has.
+        """
+        if not file_ids:
+            return []
+        files = []
+        for file_id, record in zip(file_ids, await self._files.find(user_id, file_ids), strict=True):
+            if record is None:
+                raise InvalidField("fileIds", file_id, "the ids of files of your own")
+            files.append(record)
+        return files
 
     async def wait(self, prompt: Prompt, timeout_s: float) -> Prompt:
         """The prompt once it has ended, or as it is when the time is over; it goes on either way.

@@ -46,6 +46,12 @@ LAYOUT = {
     # what users and admins have set
     "templates": "templates:{}",  # hash of a user: name -> "created updated template"
     "default_model": "default-model",  # id of the model that an admin made the default
+    # files
+    "file": "f:{}",  # file id -> hash
+    "file_usage": "f-usage:{}",  # user -> hash: bytes, files, writing (uploads under way)
+    "user_files": "f-user:{}:{}",  # uploads or downloads:user; file id -> time of creation
+    "user_urls": "f-urls:{}",  # user -> hash: digest of a URL -> id of the file downloaded from it
+    "unsettled_files": "f-unsettled",  # file id -> time at which whoever sweeps removes its blob
     # counters and identity
     "seq": "seq",  # when the latest prompt was accepted (µs)
     "fence": "fence",  # attempts granted so far, of all prompts

@@ -28,6 +28,8 @@ ASLEEP = "test/asleep"
 SLOW_PERMITS = 4
 SYNC_WAIT_S = 30.0
 HEARTBEAT_S = 1.0
+#: Of one file, and of all of a user's.
+MAX_FILE_BYTES, USER_FILES_BYTES = 3_000_000, 5_000_000
 
 Connect = Callable[[], Awaitable[httpx.AsyncClient]]
 
@@ -37,6 +39,7 @@ def config_with_scripted_models() -> dict[str, Any]:
     app = config["applications"][0]
     app["args"]["sync_wait_s"] = SYNC_WAIT_S
     app["args"]["sse_heartbeat_s"] = HEARTBEAT_S
+    app["args"]["max_file_bytes"], app["args"]["user_files_bytes"] = MAX_FILE_BYTES, USER_FILES_BYTES
     for model_id, options in SCRIPTED.items():
         permits = SLOW_PERMITS if model_id == "test/slow" else 16
         app["args"]["models"].append(

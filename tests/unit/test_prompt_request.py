@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from deployments.ingress.prompt_request import parse_prompt_request
 from pipeline.engine import SamplingParameters
 from pipeline.errors import ClientError, InvalidField
+from pipeline.prompt_type import PromptType
 from pipeline.submission import PromptSubmission
 
 CANARY = "canary-7f3a"
@@ -50,7 +51,9 @@ def test_everything_the_document_sends():
         thread_id="ai_research_summary",
         model_id="huggingface/TheBloke/mistral-7b-instruct-v0.2.Q4_K_M.gguf",
         max_retries=5,
+        type=PromptType.IMAGE_TEXT_TO_TEXT,
         template="[INST] {prompt} [/INST]",
+        file_ids=("file-1",),
         parameters={"textToText": {"template": "[INST] {prompt} [/INST]"}},
     )
     assert submission.text == "[INST] Hi [/INST]"

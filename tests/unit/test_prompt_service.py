@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from deployments.models import ModelText, PromptTooLong
 from deployments.settings import ModelSpec, Settings
 from deployments.tasks import Supervisor
 from pipeline.errors import InvalidField, NotFound, StoreUnavailable
+from pipeline.files.record import FileRecord
 from pipeline.prompt import NewPrompt, Prompt
 from pipeline.prompt_type import PromptType
 from pipeline.states import Status
@@ -65,6 +66,14 @@ class Prompts:
             raise NotFound
 
 
+class Files:
+    """One user with one file."""
+
+    async def find(self, owner: str, file_ids: Sequence[str]) -> list[FileRecord | None]:
+        record = FileRecord(id="", user_id="usr-1", name="", content_type="", size=1, created_us=1, url="")
+        return [replace(record, id=i) if (owner, i) == (USER, "file-mine") else None for i in file_ids]
+
+
 class Templates:
     """One saved template, of one user."""
 
@@ -100,6 +109,7 @@ async def service(prompts: Prompts, logs: MemoryLogs, monkeypatch: pytest.Monkey
         {spec.id: ModelText.open(spec, settings) for spec in settings.models},
         DefaultModel(settings, chosen),
         templates,
+        files=Files(),
     )
     await supervisor.stop()
 
@@ -141,7 +151,7 @@ async def test_type_and_priority_are_stored(service: PromptService, prompts: Pro
 
 
 async def test_without_a_model_the_first_capable_one_runs_it(service: PromptService, prompts: Prompts):
-    await service.submit(USER, PromptSubmission(prompt="hi", type=PromptType.IMAGE_TO_IMAGE, file_ids=("file-1",)))
+    await service.submit(USER, PromptSubmission(prompt="hi", type=PromptType.IMAGE_TO_IMAGE, file_ids=("file-mine",)))
     assert prompts.accepted[0].model_id == "org/painter"
 
 

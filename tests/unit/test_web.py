@@ -279,6 +279,11 @@ def test_the_grants():
         "chat-svc:message:delete",
         "model-svc:model:view",
         "model-svc:platform:view",
+        "file-svc:upload:create",
+        "file-svc:upload:view",
+        "file-svc:upload:delete",
+        "file-svc:download:create",
+        "file-svc:download:view",
     }
     assert GRANTS[Role.ADMIN] == frozenset(Permission)
 

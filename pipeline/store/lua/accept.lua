@@ -56,6 +56,7 @@ redis.call('ZADD', K.thread_open(thread), place, ref)
 -- The user's chat message has the prompt's id (contract 1backend §1.5).
 redis.call('HSET', K.message(record.user .. '/' .. record.id), 'id', record.id, 'thread', record.thread,
   'text', record.prompt, 'user', record.user, 'created', now, 'prompt', ref)
+if record.file_ids then redis.call('HSET', K.message(record.user .. '/' .. record.id), 'files', record.file_ids) end
 redis.call('ZADD', K.thread_messages(thread), place * 2 - 1, record.id)
 
 tell(record.user, 'chatMessageAdded', record.thread)
