@@ -59,7 +59,7 @@ class PromptStore:
     async def queue_position(self, ref: str) -> int | None:
         """Where a waiting prompt stands: 1 goes out next, n after n - 1 others if nothing else arrives. None if it does not wait.
 
-        Exact while at most 100 users wait at its priority and above; with more it is an upper bound. The cost does not grow
+        Exact while at most 32 users wait at its priority and above; with more it is an upper bound. The cost does not grow
         with the number of prompts.
         """
         return int(await self._scripts.run("position", ref)) or None

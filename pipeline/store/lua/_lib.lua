@@ -109,8 +109,8 @@ local function dequeue_next(model)
   return ref
 end
 
--- Users whose waiting prompts a position counts one by one.
-local POSITION_USERS = 100
+-- Users whose waiting prompts a position counts one by one: each costs a call, and every accept waits for it.
+local POSITION_USERS = 32
 
 -- 1 for the waiting prompt that is granted next, 2 for the one behind it, …; 0 for a prompt that does not wait. It is the order of
 -- dequeue_next if nothing else arrives: a user's prompt with n of their own in front goes out in round n, and every other user has
