@@ -66,6 +66,7 @@ class Ingress:
         texts = {spec.id: await asyncio.to_thread(ModelText.open, spec, settings) for spec in settings.models}
         hub = Hub(self._client, keys, self._supervisor)
         prompts = PromptStore(self._client, keys)
+        await prompts.adopt_earlier_layout()
         service = PromptService(settings, prompts, hub, texts)
         gate = Gate(tokens)
         self._routes = [
