@@ -27,6 +27,7 @@ from pipeline.store.account_keys import AccountKeys
 from pipeline.store.accounts import RedisAccounts
 from pipeline.store.connection import connect_impatient, verify_store
 from pipeline.store.keys import Keys
+from pipeline.store.prompts import PromptStore
 
 
 def _bound_to_loopback() -> bool:
@@ -56,6 +57,7 @@ class Ingress:
             lifetime_s=settings.access_token_hours * 3600,
         )
         texts = {spec.id: await asyncio.to_thread(ModelText.open, spec, settings) for spec in settings.models}
+        await PromptStore(self._client, keys).adopt_earlier_layout()
         self._files = await asyncio.to_thread(open_file_store, self._client, settings)
         self._supervisor.keep_running(lambda: sweep_regularly(self._files), name="sweep of files")
         self._routes = route_table(

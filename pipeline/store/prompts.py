@@ -73,6 +73,14 @@ class PromptStore:
             pipe.hgetall(self._keys.prompt(ref))
         return [Prompt.from_record(record) if record else None for record in await pipe.execute()]
 
+    async def adopt_earlier_layout(self, batch: int = 500) -> int:
+        """Index what an earlier version stored; nothing to do on any other store. Returns how many prompts that were."""
+        adopted = last = int(await self._scripts.run("adopt", batch))
+        while last == batch:
+            last = int(await self._scripts.run("adopt", batch))
+            adopted += last
+        return adopted
+
     async def cancel(self, ref: str) -> Status:
         """Cancel a prompt that has not ended. Returns the terminal status it has now.
 

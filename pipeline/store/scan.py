@@ -17,7 +17,7 @@ from pipeline.store.walk import IndexWalk
 Show: TypeAlias = Callable[[Prompt], Mapping[str, Any]]
 
 #: Records read at a time.
-CHUNK = 200
+CHUNK = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,6 +17,7 @@ from pipeline.store.keys import lua_prelude
 
 NAMES = (
     "accept",
+    "adopt",
     "append",
     "cancel",
     "claim",

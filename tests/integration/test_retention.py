@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,17 +10,10 @@ from deployments.settings import RetentionSpec
 from pipeline.states import Status
 from pipeline.store.queue import ModelQueue
 from pipeline.store.retention import Retention
-from tests.integration.test_listing import Store
+from tests.integration.listing_store import Store
 
 DAY_US = 86_400 * 10**6
 CANARY = "canary"
-
-
-@pytest.fixture
-async def store(redis_url: str) -> AsyncIterator[Store]:
-    made = Store(redis_url)
-    yield made
-    await made.client.aclose()
 
 
 def retention(store: Store, **days: float) -> Retention:
