@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -27,17 +27,24 @@ class UserEvent:
 
 
 class _EventWatch(Watch):
-    """Keeps what it hears."""
+    """Keeps the events it hears."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.heard: deque[UserEvent] = deque()
+        self.events: deque[UserEvent] = deque()
         self.has_missed = False
 
-    def ring(self, payload: bytes) -> None:
+    @staticmethod
+    def ring_all(watches: Iterable[Watch], payload: bytes) -> None:
         name, _, changed = payload.decode().partition(" ")
-        if len(self.heard) < MOST_WAITING:
-            self.heard.append(UserEvent(name=name, id=changed))
+        event = UserEvent(name=name, id=changed)
+        for watch in watches:
+            if isinstance(watch, _EventWatch):
+                watch.keep(event)
+
+    def keep(self, event: UserEvent) -> None:
+        if len(self.events) < MOST_WAITING:
+            self.events.append(event)
         else:
             self.has_missed = True
         self._news.set()
@@ -72,13 +79,13 @@ class UserEvents:
     async def _heard(self, user_id: str) -> AsyncGenerator[UserEvent | None, None]:
         """None first, once it listens."""
         watch = _EventWatch()
-        async with self._hub.attend(self._keys.events(user_id), watch):
+        async with self._hub.attend(self._keys.chat_events(user_id), watch):
             # The first subscriber of a channel is told that it may have missed something.
             watch.has_missed = False
             yield None
             while True:
-                while watch.heard:
-                    yield watch.heard.popleft()
+                while watch.events:
+                    yield watch.events.popleft()
                 if watch.has_missed:
                     return
                 await watch.news()

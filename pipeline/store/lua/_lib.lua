@@ -98,17 +98,21 @@ local function dequeue(p)
   redis.call('ZREM', K.due(p.model), p.ref)
 end
 
--- Entry ids of a log are our own counter, never the clock. The bell says which prompt of the thread has news (its place), and
--- whether it is its end.
-local function log_append(p, fields, ring)
+-- Entry ids of a log are our own counter, never the clock. The bell carries the entry (pipeline/store/bells.py, Ring): followers
+-- that missed none need not read the log. Token ids are left out, they are for resuming.
+local function log_append(p, fields, is_end)
   local n = redis.call('HINCRBY', K.prompt(p.ref), 'entries', 1)
   redis.call('XADD', K.log(p.ref), n .. '-0', unpack(fields))
-  redis.call('PUBLISH', K.bell(p.thread), ring or p.place)
+  local shown = {}
+  for i = 1, #fields, 2 do
+    if fields[i] ~= 'i' then shown[fields[i]] = fields[i + 1] end
+  end
+  redis.call('PUBLISH', K.bell(p.thread), p.place .. ' ' .. n .. (is_end and ' end' or '') .. '\n' .. cjson.encode(shown))
 end
 
--- An event for whoever watches what a user has (contract 1backend §3, Events).
-local function tell(user, name, id)
-  redis.call('PUBLISH', K.events(user), name .. ' ' .. id)
+-- An event for whoever watches what is in a user's chats (contract 1backend §3, Events).
+local function tell_chat(user, name, id)
+  redis.call('PUBLISH', K.chat_events(user), name .. ' ' .. id)
 end
 
 -- A thread without prompts and messages is forgotten, unless it was made on purpose (save_thread.lua). What stays for a week is
@@ -153,7 +157,7 @@ local function close(p, status, now, fields)
   set_status(p, status, now)
   redis.call('HDEL', K.prompt(p.ref), 'tokens', 'sampling')
   redis.call('ZREM', K.thread_open(p.thread), p.ref)
-  log_append(p, fields, p.place .. ' end')
+  log_append(p, fields, true)
   release_next(p.thread, p.model)
 end
 
