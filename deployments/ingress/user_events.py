@@ -27,17 +27,17 @@ class UserEvent:
 
 
 class _EventWatch(Watch):
-    """Keeps what it hears."""
+    """Keeps the events it hears."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.heard: deque[UserEvent] = deque()
+        self.events: deque[UserEvent] = deque()
         self.has_missed = False
 
     def ring(self, payload: bytes) -> None:
         name, _, changed = payload.decode().partition(" ")
-        if len(self.heard) < MOST_WAITING:
-            self.heard.append(UserEvent(name=name, id=changed))
+        if len(self.events) < MOST_WAITING:
+            self.events.append(UserEvent(name=name, id=changed))
         else:
             self.has_missed = True
         super().ring(payload)
@@ -72,13 +72,13 @@ class UserEvents:
     async def _heard(self, user_id: str) -> AsyncGenerator[UserEvent | None, None]:
         """None first, once it listens."""
         watch = _EventWatch()
-        async with self._hub.attend(self._keys.events(user_id), watch):
+        async with self._hub.attend(self._keys.chat_events(user_id), watch):
             # The first subscriber of a channel is told that it may have missed something.
             watch.has_missed = False
             yield None
             while True:
-                while watch.heard:
-                    yield watch.heard.popleft()
+                while watch.events:
+                    yield watch.events.popleft()
                 if watch.has_missed:
                     return
                 await watch.news()

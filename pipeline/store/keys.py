@@ -58,7 +58,7 @@ LAYOUT = {
     "identity": "store",
     # pub/sub channels
     "bell": "bell:{}",  # user/thread: a log of this thread grew
-    "events": "events:{}",  # user: "<name> <id>", something of theirs has changed
+    "chat_events": "chat-events:{}",  # user: "<name> <thread id>", something in their chats has changed
     "wake": "wake:{}",  # model: a prompt waits and a permit is free
     "doorbell": "doorbell:{}",  # replica: look at your leases
 }

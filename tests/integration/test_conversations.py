@@ -394,7 +394,7 @@ async def test_messages_by_id_that_are_too_long_together_are_refused(
 
 async def test_every_change_of_a_users_chat_is_an_event_for_them_alone(store: Store) -> None:
     pubsub = store.client.pubsub()
-    await pubsub.psubscribe(store.keys.events("*"))
+    await pubsub.psubscribe(store.keys.chat_events("*"))
     await pubsub.get_message(timeout=10)
     await store.threads.save(USER, "t", default_title="New chat")
     await store.threads.save(USER, "t", default_title="New chat", title="x")
@@ -405,7 +405,7 @@ async def test_every_change_of_a_users_chat_is_an_event_for_them_alone(store: St
     for _ in range(6):
         message = await pubsub.get_message(timeout=10)
         assert message is not None
-        assert message["channel"] == store.keys.events(USER).encode()
+        assert message["channel"] == store.keys.chat_events(USER).encode()
         events.append(message["data"].decode())
     assert events == [
         "chatThreadAdded t",

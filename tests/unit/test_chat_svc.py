@@ -338,7 +338,7 @@ async def events(logs: MemoryLogs) -> AsyncIterator[UserEvents]:
 
 def publish(logs: MemoryLogs, payload: str, user: str = "usr-1") -> None:
     for pubsub in logs.pubsubs:
-        pubsub.hear("message", logs.keys.events(user), payload.encode())
+        pubsub.hear("message", logs.keys.chat_events(user), payload.encode())
 
 
 async def test_a_listener_hears_what_follows_and_nothing_of_others(events: UserEvents, logs: MemoryLogs) -> None:
@@ -362,7 +362,7 @@ async def test_a_slow_listener_is_cut(events: UserEvents, logs: MemoryLogs, monk
 
 async def test_who_may_have_missed_something_is_told_so_by_the_end(events: UserEvents, logs: MemoryLogs) -> None:
     heard = await events.listen("usr-1")
-    (watch,) = events._hub._watches[logs.keys.events("usr-1")]
+    (watch,) = events._hub._watches[logs.keys.chat_events("usr-1")]
     watch.ring_blindly()
     assert [event async for event in heard] == []
     await until(lambda: events._hub.watching == 0)

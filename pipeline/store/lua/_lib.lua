@@ -160,9 +160,9 @@ local function log_append(p, fields, is_end)
   redis.call('PUBLISH', K.bell(p.thread), p.place .. ' ' .. n .. (is_end and ' end' or '') .. '\n' .. cjson.encode(shown))
 end
 
--- An event for whoever watches what a user has (contract 1backend §3, Events).
-local function tell(user, name, id)
-  redis.call('PUBLISH', K.events(user), name .. ' ' .. id)
+-- An event for whoever watches what is in a user's chats (contract 1backend §3, Events).
+local function tell_chat(user, name, id)
+  redis.call('PUBLISH', K.chat_events(user), name .. ' ' .. id)
 end
 
 -- A thread without prompts and messages is forgotten, unless it was made on purpose (save_thread.lua). What stays for a week is

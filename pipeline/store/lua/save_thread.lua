@@ -9,5 +9,5 @@ if is_new then
   redis.call('ZADD', K.threads(user), now, id)
 end
 redis.call('HSET', key, 'updated', now, unpack(ARGV, 5))
-tell(user, is_new and 'chatThreadAdded' or 'chatThreadUpdate', id)
+tell_chat(user, is_new and 'chatThreadAdded' or 'chatThreadUpdate', id)
 return redis.call('HGETALL', key)
