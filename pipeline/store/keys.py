@@ -36,6 +36,12 @@ LAYOUT = {
     "permits": "q-permits:{}",  # hash: replica -> permits
     "used": "q-used:{}",  # hash: replica -> permits in use at its last heartbeat
     "nodes": "q-nodes:{}",  # hash: replica -> node it runs on
+    # who may do what, how often
+    "policy_table": "policies",  # hash: id -> policy
+    "permit_table": "permits",  # hash: id -> permit
+    "rate": "rate:{}",  # counter: hash: slot of the window -> requests
+    "ticket": "ticket:{}",  # digest: hash: holder, and once it is open stream, openings
+    "ticket_count": "tickets:{}",  # user: tickets issued of late
     # counters and identity
     "seq": "seq",
     "fence": "fence",  # attempts granted so far, of all prompts

@@ -17,6 +17,7 @@ from pipeline.store.keys import lua_prelude
 
 NAMES = (
     "accept",
+    "admit",
     "append",
     "cancel",
     "claim",
@@ -26,8 +27,11 @@ NAMES = (
     "grant",
     "hand_back",
     "heartbeat",
+    "issue_ticket",
     "keep",
+    "keep_entries",
     "lose",
+    "redeem_ticket",
     "register",
     "sweep",
     "unregister",
