@@ -5,10 +5,20 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipeline.errors import ServerError
+from pipeline.permits import DEFAULT_GRANTS, is_grant
 
 
 class InvalidSettings(ServerError):
@@ -75,6 +85,12 @@ class Settings(BaseSettings):
     #: How long an access token is good.
     access_token_hours: Annotated[float, Field(gt=0, le=24 * 366)] = 24
 
+    #: Permissions of every registered user, ``*`` stands for anything; permits add to them, admins have all.
+    default_grants: tuple[str, ...] = DEFAULT_GRANTS
+    #: Proxies of your own in front of the service, each of which adds its caller to ``X-Forwarded-For``; policies see the
+    #: address that the outermost one saw. 0: the header is not believed.
+    trusted_proxies: Annotated[int, Field(ge=0, le=8)] = 0
+
     #: How long a sync prompt is waited for, seconds.
     sync_wait_s: Annotated[float, Field(gt=0)] = 600
     #: Seconds between comments on an idle stream.
@@ -90,6 +106,16 @@ class Settings(BaseSettings):
     heartbeat_s: Annotated[float, Field(gt=0)] = 3
     #: Longest time between two looks at expired leases and due retries, seconds.
     sweep_s: Annotated[float, Field(gt=0)] = 1
+
+    @field_validator("default_grants")
+    @classmethod
+    def _grants_are_permissions(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            if not is_grant(pattern):
+                raise ValueError(
+                    f"got {pattern!r}, allowed are permissions such as prompt-svc:prompt:create, with * for any"
+                )
+        return value
 
     @model_validator(mode="after")
     def _catalogue_is_consistent(self) -> Settings:

@@ -116,6 +116,8 @@ def default(field: FieldInfo) -> str:
         value = value.get_secret_value()
     if value in ("", None, (), {}) or value is PydanticUndefined:
         return "*(none)*"
+    if isinstance(value, tuple):
+        return ", ".join(f"`{item}`" for item in value)
     return f"`{value}`"
 
 

@@ -7,11 +7,17 @@ from collections.abc import Mapping
 from redis.asyncio import Redis
 
 from deployments.ingress.auth import Gate, GuardedRoute
+from deployments.ingress.grants import Grants
 from deployments.ingress.hub import Hub
 from deployments.ingress.model_svc import ModelSvc
+from deployments.ingress.permit_svc import PermitSvc
+from deployments.ingress.policies import Policies
+from deployments.ingress.policy_svc import PolicySvc
 from deployments.ingress.prompt_svc import PromptSvc
+from deployments.ingress.self_svc import SelfSvc
 from deployments.ingress.service import PromptService
 from deployments.ingress.threads import ThreadReader
+from deployments.ingress.tickets import Tickets
 from deployments.ingress.tokens import Tokens
 from deployments.ingress.user_svc import UserSvc
 from deployments.models import ModelText
@@ -23,6 +29,8 @@ from pipeline.store.listing import Listing
 from pipeline.store.messages import MessageStore
 from pipeline.store.prompts import PromptStore
 from pipeline.store.queue import ModelQueue
+from pipeline.store.tables import PermitStore, PolicyStore
+from pipeline.store.tickets import TicketStore
 
 
 def route_table(
@@ -46,10 +54,16 @@ def route_table(
     messages = MessageStore(client, keys)
     hub = Hub(client, keys, supervisor)
     service = PromptService(settings, prompts, hub, texts)
+    grants = Grants(settings.default_grants, PermitStore(client, keys))
+    tickets = Tickets(TicketStore(client, keys))
+    policies = Policies(PolicyStore(client, keys))
     services = (
         PromptSvc(settings, service, Listing(client, keys, prompts), messages, ThreadReader(client, keys, hub)),
         ModelSvc(settings, {spec.id: ModelQueue(client, keys, spec.id) for spec in settings.models}),
         UserSvc(accounts, tokens, max_body_bytes=settings.max_body_bytes),
+        SelfSvc(accounts, grants, tickets, max_body_bytes=settings.max_body_bytes),
+        PermitSvc(grants, max_body_bytes=settings.max_body_bytes),
+        PolicySvc(policies, max_body_bytes=settings.max_body_bytes),
     )
-    gate = Gate(tokens)
+    gate = Gate(tokens, grants=grants, tickets=tickets, policies=policies, trusted_proxies=settings.trusted_proxies)
     return [route for svc in services for route in svc.routes(gate)]
