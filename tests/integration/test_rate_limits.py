@@ -76,14 +76,17 @@ def test_no_window_ever_holds_more_than_the_limit(clocked: Clocked, arrivals: li
 @given(arrivals=arrivals, most=st.integers(1, 4), window_us=WINDOWS)
 def test_whoever_comes_back_when_told_is_admitted(clocked: Clocked, arrivals: list, most: int, window_us: int):
     clocked.clients[0].flushdb()
-    now = START_US
+    now, admitted = START_US, []
     for gap, client in arrivals:
         now += gap
         wait, _ = clocked.admit(now, ("u", most, window_us), client=client)
         if wait:
             assert clocked.admit(now + wait - 1, ("u", most, window_us))[0] > 0
             now += wait
-            assert clocked.admit(now, ("u", most, window_us)) in [(0, 0), [0, 0]]
+            assert clocked.admit(now, ("u", most, window_us))[0] == 0
+        admitted.append(now)
+        # The moment that was told is the earliest at which a window could be full to the brim.
+        assert sum(1 for t in admitted if t > now - window_us) <= most
 
 
 @given(steps=st.lists(st.integers(-180_000_000, 60_000_000), min_size=1, max_size=60), most=st.integers(1, 6))
