@@ -10,19 +10,8 @@ from pipeline.accounts import Role
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Principal:
-    """The caller of a request."""
-
-    user_id: str
-    slug: str
-    roles: tuple[str, ...]
-    app_id: str
-    device: str
-    token_id: str
-    #: Unix seconds after which the token is no longer good; streams may outlive it.
-    expires_at: int
-    #: Host of the app that the token was made for; empty in tokens of older versions.
-    app_host: str = ""
+class Principal(Claims):
+    """The caller of a request, with what the token claims. Streams may outlive the token."""
 
     @property
     def is_admin(self) -> bool:
@@ -30,16 +19,7 @@ class Principal:
 
     @classmethod
     def of(cls, claims: Claims) -> Principal:
-        return cls(
-            user_id=claims.user_id,
-            slug=claims.slug,
-            roles=claims.roles,
-            app_id=claims.app_id,
-            device=claims.device,
-            token_id=claims.token_id,
-            expires_at=claims.expires_at,
-            app_host=claims.app_host,
-        )
+        return cls(**asdict(claims))
 
     def to_record(self) -> str:
         return json.dumps(asdict(self))

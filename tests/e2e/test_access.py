@@ -110,6 +110,11 @@ async def test_a_permit_is_good_without_a_new_login(admin: httpx.AsyncClient, us
     await everywhere(ask, 401)
 
 
+def logs_of(service: Service) -> str:
+    files = Path(service.record.ray_folder, "session_latest", "logs").rglob("*")
+    return "".join(file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file())
+
+
 async def test_a_browser_reads_a_stream_by_ticket_and_resumes_it(
     user: httpx.AsyncClient, anonymous: httpx.AsyncClient, service: Service
 ) -> None:
@@ -130,11 +135,7 @@ async def test_a_browser_reads_a_stream_by_ticket_and_resumes_it(
     assert (refused.status_code, refused.json()) == (401, {"error": "Unauthorized"})
     jwt = user.headers["Authorization"].removeprefix("Bearer ")
     assert (await anonymous.get(path.replace(ticket, jwt))).status_code == 401
-    logs = "".join(
-        file.read_text(encoding="utf-8", errors="replace")
-        for file in Path(service.record.ray_folder, "session_latest", "logs").rglob("*")
-        if file.is_file()
-    )
+    logs = logs_of(service)
     assert "/user-svc/stream-ticket" in logs  # requests are logged, and their queries are not
     assert ticket not in logs
     assert jwt not in logs
