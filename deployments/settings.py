@@ -5,10 +5,20 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipeline.errors import ServerError
+from pipeline.permits import DEFAULT_GRANTS, is_grant
 from pipeline.priority import HIGHEST, LOWEST
 from pipeline.prompt_type import Capability
 from pipeline.states import Status
@@ -117,6 +127,11 @@ class Settings(BaseSettings):
 
     #: Highest priority that callers who are no admins may ask for.
     max_user_priority: Annotated[int, Field(ge=LOWEST, le=HIGHEST)] = 0
+    #: Permissions of every registered user, ``*`` stands for anything; permits add to them, admins have all.
+    default_grants: tuple[str, ...] = DEFAULT_GRANTS
+    #: Proxies of your own in front of the service, each of which adds its caller to ``X-Forwarded-For``; policies see the
+    #: address that the outermost one saw. 0: the header is not believed.
+    trusted_proxies: Annotated[int, Field(ge=0, le=8)] = 0
 
     #: How long a sync prompt is waited for, seconds.
     sync_wait_s: Annotated[float, Field(gt=0)] = 600
@@ -150,6 +165,16 @@ class Settings(BaseSettings):
 
     #: How long prompts are kept after their end, see below; then they are erased with their text. Default: until somebody does.
     retention: RetentionSpec = RetentionSpec()
+
+    @field_validator("default_grants")
+    @classmethod
+    def _grants_are_permissions(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            if not is_grant(pattern):
+                raise ValueError(
+                    f"got {pattern!r}, allowed are permissions such as prompt-svc:prompt:create, with * for any"
+                )
+        return value
 
     @model_validator(mode="after")
     def _catalogue_is_consistent(self) -> Settings:

@@ -45,16 +45,22 @@ class PromptSvc:
         self._threads = threads
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
-        def route(method: str, path: str, endpoint: Any, access: Permission | Access) -> GuardedRoute:
-            return GuardedRoute(method, f"/prompt-svc{path}", endpoint, access=access, gate=gate)
+        def route(method: str, path: str, endpoint: Any, access: Permission | Access, **options: bool) -> GuardedRoute:
+            return GuardedRoute(method, f"/prompt-svc{path}", endpoint, access=access, gate=gate, **options)
 
         return [
-            route("POST", "/prompt", self.submit, Permission.PROMPT_CREATE),
+            route("POST", "/prompt", self.submit, Permission.PROMPT_CREATE, limited=True),
             route("GET", "/prompt/{prompt_id}", self.read, Permission.PROMPT_VIEW),
             route("POST", "/prompts", self.list, Permission.PROMPT_VIEW),
             route("DELETE", "/prompt/{prompt_id}", self.delete, Permission.PROMPT_DELETE),
             route("POST", "/remove", self.remove, Permission.PROMPT_DELETE),
-            route("GET", "/prompts/{thread_id}/responses/subscribe", self.subscribe, Permission.PROMPT_STREAM),
+            route(
+                "GET",
+                "/prompts/{thread_id}/responses/subscribe",
+                self.subscribe,
+                Permission.PROMPT_STREAM,
+                ticket=True,
+            ),
             route("POST", "/types", self.types, Access.PUBLIC),
         ]
 

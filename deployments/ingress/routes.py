@@ -12,13 +12,19 @@ from deployments.ingress.chat_svc import ChatSvc
 from deployments.ingress.default_model import DefaultModel
 from deployments.ingress.downloader import Downloader
 from deployments.ingress.file_svc import FileSvc
+from deployments.ingress.grants import Grants
 from deployments.ingress.hub import Hub
 from deployments.ingress.model_state import ServeControl
 from deployments.ingress.model_svc import ModelSvc
+from deployments.ingress.permit_svc import PermitSvc
+from deployments.ingress.policies import Policies
+from deployments.ingress.policy_svc import PolicySvc
 from deployments.ingress.prompt_svc import PromptSvc
+from deployments.ingress.self_svc import SelfSvc
 from deployments.ingress.service import PromptService
 from deployments.ingress.template_svc import TemplateSvc
 from deployments.ingress.threads import ThreadReader
+from deployments.ingress.tickets import Tickets
 from deployments.ingress.tokens import Tokens
 from deployments.ingress.user_events import UserEvents
 from deployments.ingress.user_svc import UserSvc
@@ -33,8 +39,10 @@ from pipeline.store.listing import Listing
 from pipeline.store.messages import MessageStore
 from pipeline.store.prompts import PromptStore
 from pipeline.store.queue import ModelQueue
+from pipeline.store.tables import PermitStore, PolicyStore
 from pipeline.store.templates import TemplateStore
 from pipeline.store.threads import ThreadStore
+from pipeline.store.tickets import TicketStore
 
 
 def route_table(
@@ -68,6 +76,9 @@ def route_table(
     downloader = Downloader(enabled=settings.file_downloads, max_bytes=settings.max_download_bytes)
     queues = {spec.id: ModelQueue(client, keys, spec.id) for spec in settings.models}
     service = PromptService(settings, prompts, hub, texts, default_model, templates, files=files)
+    grants = Grants(settings.default_grants, PermitStore(client, keys))
+    tickets = Tickets(TicketStore(client, keys))
+    policies = Policies(PolicyStore(client, keys))
     services = (
         PromptSvc(settings, service, listing, messages, threads),
         TemplateSvc(settings, templates),
@@ -75,6 +86,9 @@ def route_table(
         ModelSvc(settings, queues, default_model, serve),
         FileSvc(files, downloader, max_body_bytes=settings.max_body_bytes),
         UserSvc(accounts, tokens, max_body_bytes=settings.max_body_bytes),
+        SelfSvc(accounts, grants, tickets, max_body_bytes=settings.max_body_bytes),
+        PermitSvc(grants, max_body_bytes=settings.max_body_bytes),
+        PolicySvc(policies, max_body_bytes=settings.max_body_bytes),
     )
-    gate = Gate(tokens)
+    gate = Gate(tokens, grants=grants, tickets=tickets, policies=policies, trusted_proxies=settings.trusted_proxies)
     return [route for svc in services for route in svc.routes(gate)]

@@ -52,6 +52,12 @@ LAYOUT = {
     "user_files": "f-user:{}:{}",  # uploads or downloads:user; file id -> time of creation
     "user_urls": "f-urls:{}",  # user -> hash: digest of a URL -> id of the file downloaded from it
     "unsettled_files": "f-unsettled",  # file id -> time at which whoever sweeps removes its blob
+    # who may do what, how often
+    "policy_table": "policies",  # hash: id -> policy
+    "permit_table": "permits",  # hash: id -> permit
+    "rate": "rate:{}",  # counter: hash: slot of the window -> requests
+    "ticket": "ticket:{}",  # digest: hash: holder, and once it is open stream, openings
+    "ticket_count": "tickets:{}",  # user: tickets issued of late
     # counters and identity
     "seq": "seq",  # when the latest prompt was accepted (µs)
     "fence": "fence",  # attempts granted so far, of all prompts
