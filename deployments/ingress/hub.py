@@ -113,7 +113,17 @@ class Hub:
     @contextlib.asynccontextmanager
     async def watch(self, user_id: str, thread_id: str) -> AsyncIterator[Watch]:
         """A watch on the thread. It hears everything that happens after this has been entered."""
-        channel = self._keys.bell(f"{user_id}/{thread_id}")
+        async with self._watch(self._keys.bell(f"{user_id}/{thread_id}")) as watch:
+            yield watch
+
+    @contextlib.asynccontextmanager
+    async def watch_events(self, user_id: str) -> AsyncIterator[Watch]:
+        """The same for the events of a user (pipeline/store/events.py)."""
+        async with self._watch(self._keys.events_bell(user_id)) as watch:
+            yield watch
+
+    @contextlib.asynccontextmanager
+    async def _watch(self, channel: str) -> AsyncIterator[Watch]:
         watch = Watch()
         first = channel not in self._watches
         self._watches[channel].add(watch)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from redis.asyncio import Redis
 
 from deployments.ingress.auth import Gate, GuardedRoute
+from deployments.ingress.firehose_svc import FirehoseSvc
 from deployments.ingress.hub import Hub
 from deployments.ingress.model_svc import ModelSvc
 from deployments.ingress.prompt_svc import PromptSvc
@@ -18,6 +19,7 @@ from deployments.models import ModelText
 from deployments.settings import Settings
 from deployments.tasks import Supervisor
 from pipeline.accounts import Accounts
+from pipeline.store.events import EventLog
 from pipeline.store.keys import Keys
 from pipeline.store.listing import Listing
 from pipeline.store.messages import MessageStore
@@ -49,6 +51,7 @@ def route_table(
     services = (
         PromptSvc(settings, service, Listing(client, keys, prompts), messages, ThreadReader(client, keys, hub)),
         ModelSvc(settings, {spec.id: ModelQueue(client, keys, spec.id) for spec in settings.models}),
+        FirehoseSvc(settings, EventLog(client, keys), hub),
         UserSvc(accounts, tokens, max_body_bytes=settings.max_body_bytes),
     )
     gate = Gate(tokens)

@@ -25,6 +25,9 @@ LAYOUT = {
     "thread_open": "t-open:{}",  # ref -> place, unfinished ones only
     "thread_messages": "t-messages:{}",  # message id -> order
     "message": "m:{}",  # user/message id -> hash
+    # events of one user, kept while somebody listens
+    "listening": "listening:{}",  # user: there is a subscription, or was one lately; expires
+    "events": "events:{}",  # user -> stream of events; capped, expires with the key above
     # one queue per model
     "stats": "q-stats:{}",  # hash: waiting, turn, permits, stale_rejected
     "priorities": "q-priorities:{}",  # priority -> priority, those with waiting prompts
@@ -42,6 +45,7 @@ LAYOUT = {
     "identity": "store",
     # pub/sub channels
     "bell": "bell:{}",  # user/thread: a log of this thread grew
+    "events_bell": "events-bell:{}",  # user: there is another event
     "wake": "wake:{}",  # model: a prompt waits and a permit is free
     "doorbell": "doorbell:{}",  # replica: look at your leases
 }

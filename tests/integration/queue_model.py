@@ -63,6 +63,8 @@ class QueueModel:
         self.expired_replicas: list[str] = []
         self.elapsed_retries: list[str] = []
         self.stale_rejected = 0
+        #: user -> name of event, prompt, error; only of users who listen.
+        self.events: dict[str, list[tuple[str, str, str | None]]] = {}
 
     # --- clients
 
@@ -73,6 +75,7 @@ class QueueModel:
         place = self.places[thread] = self.places.get(thread, 0) + 1
         self.prompts[ref] = ModelPrompt(ref, user, thread, priority, self.seq, place)
         self._enqueue(self.prompts[ref])
+        self._tell(self.prompts[ref], "promptAdded")
         return True
 
     def cancel(self, ref: str) -> str:
@@ -80,7 +83,9 @@ class QueueModel:
         if prompt is None:
             return "missing"
         if not prompt.status.is_terminal:
+            self._tell_finished(prompt, "canceled")
             self._close(prompt, "cancel")
+            self._tell(prompt, "promptRemoved")
         return prompt.status
 
     def erase(self, ref: str) -> str:
@@ -90,6 +95,7 @@ class QueueModel:
         if not prompt.status.is_terminal:
             return prompt.status
         del self.prompts[ref]
+        self._tell(prompt, "promptRemoved")
         return "erased"
 
     # --- the ledger
@@ -177,6 +183,8 @@ class QueueModel:
         prompt = self._owned(ref, fence)
         if prompt is None or prompt.holder not in ("", replica):
             return False
+        if not prompt.holder:
+            self._tell(prompt, "promptProcessingStarted")
         prompt.holder = replica
         prompt.node = self.replicas[replica].node if replica in self.replicas else ""
         self._unexpire(self.expired_leases, ref)
@@ -204,12 +212,16 @@ class QueueModel:
         return True, gone
 
     def finish(self, ref: str, fence: int) -> bool:
+        prompt = self.prompts.get(ref)
+        if prompt is not None and prompt.fence == fence and prompt.status is Status.RUNNING:
+            self._tell_finished(prompt, None)
         return self._end(ref, fence, "finish")
 
     def abandon(self, ref: str, fence: int) -> bool:
         prompt = self._owned(ref, fence)
         if prompt is not None:
             prompt.failures += 1
+            self._tell_finished(prompt, "oops")
         # The guard has counted a stale one already.
         return prompt is not None and self._end(ref, fence, "abandon")
 
@@ -218,6 +230,7 @@ class QueueModel:
         if prompt is None:
             return False
         prompt.failures += 1
+        self._tell_finished(prompt, "oops")
         self._leave_lease(prompt)
         prompt.status = advance(prompt.status, "retry")
         self.due.add(ref)
@@ -294,13 +307,23 @@ class QueueModel:
         prompt.status = advance(prompt.status, transition)
         prompt.log.append(None)
 
+    def _tell(self, prompt: ModelPrompt, name: str, error: str | None = None) -> None:
+        if prompt.user in self.events:
+            self.events[prompt.user].append((name, prompt.id, error))
+
+    def _tell_finished(self, prompt: ModelPrompt, error: str | None) -> None:
+        if prompt.holder:
+            self._tell(prompt, "promptProcessingFinished", error)
+
     def _requeue_uncharged(self, prompt: ModelPrompt) -> None:
+        self._tell_finished(prompt, "handed back; the prompt waits for another replica")
         prompt.runs -= 1
         self._leave_lease(prompt)
         prompt.status = advance(prompt.status, "hand_back")
         self._enqueue(prompt)
 
     def _crash(self, prompt: ModelPrompt, alive: Iterable[str]) -> None:
+        self._tell_finished(prompt, "the replica that ran this prompt died")
         if prompt.node in alive:
             prompt.crashes += 1
             if prompt.crashes > SUSPECT_AFTER:

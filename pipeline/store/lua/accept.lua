@@ -41,6 +41,7 @@ redis.call('HSET', K.message(record.user .. '/' .. record.id), 'id', record.id, 
 redis.call('ZADD', K.thread_messages(thread), place * 2 - 1, record.id)
 
 enqueue({ ref = ref, user = record.user, model = record.model, priority = record.priority, seq = seq })
+tell(record.user, 'promptAdded', 'promptId', record.id)
 wake(record.model)
 redis.call('PUBLISH', K.bell(thread), place)
 return { 1, added }

@@ -27,4 +27,5 @@ if redis.call('EXISTS', K.thread_prompts(p.thread), K.thread_messages(p.thread))
   redis.call('EXPIRE', K.thread(p.thread), 7 * 24 * 3600)
 end
 redis.call('PUBLISH', K.bell(p.thread), p.place .. ' end')
+tell(p.user, 'promptRemoved', 'promptId', p.id)
 return 'erased'

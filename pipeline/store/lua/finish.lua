@@ -13,5 +13,6 @@ redis.call('HSET', K.prompt(ref), 'message', message, 'error', '')
 local fields = { 'm', message }
 for i = 7, #ARGV do fields[#fields + 1] = ARGV[i] end
 close(p, 'completed', now, fields)
+tell_finished(p)
 wake(p.model)
 return 1
