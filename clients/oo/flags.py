@@ -19,7 +19,8 @@ from clients.oo.errors import OoError
 #: Last parts of keys whose values are text whatever they look like: ``--prompt="42"`` asks about a number.
 TEXT_FIELDS = frozenset(
     {
-        *("prompt", "negativePrompt", "negative_prompt", "template", "text", "title", "name", "description"),
+        *("prompt", "negativePrompt", "negative_prompt", "template", "templateName", "text", "title", "name"),
+        "description",
         *("id", "threadId", "modelId", "promptId", "messageId", "userId", "slug", "password"),
     }
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
@@ -37,30 +38,46 @@ class FirehoseSvc:
     async def subscribe(self, request: Request) -> Response:
         """The caller's own events from now on, or from behind ``Last-Event-ID``."""
         last = request.headers.get("last-event-id")
-        position = EventId.parse(last) if last else None
-        return event_stream(
-            self._frames(principal(request).user_id, position), heartbeat_s=self._settings.sse_heartbeat_s
-        )
+        user_id = principal(request).user_id
+        # Before the reply begins: who has seen its headers misses nothing that happens after.
+        start = await begin(self._log, user_id, EventId.parse(last) if last else None)
+        return event_stream(self._frames(user_id, start), heartbeat_s=self._settings.sse_heartbeat_s)
 
-    async def _frames(self, user_id: str, position: EventId | None) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
-        async with aclosing(follow(self._log, self._hub, user_id, position)) as events:
+    async def _frames(self, user_id: str, start: Start) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
+        async with aclosing(follow(self._log, self._hub, user_id, start)) as events:
             async for event in events:
                 yield str(event.id), {"name": event.name, "data": event.data}
 
 
-async def follow(log: EventLog, hub: Hub, user_id: str, position: EventId | None) -> AsyncGenerator[Event, None]:
-    """Yield the user's events for ever, from behind ``position`` or from now on. Where some behind ``position`` are no longer
-    kept, ``MISSED`` comes first, and then those from now on."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """Where a subscription begins."""
+
+    position: EventId
+    #: Whether events are gone that it asked for.
+    has_missed: bool
+
+
+async def begin(log: EventLog, user_id: str, last: EventId | None) -> Start:
+    """Have the user's events written, and find where to go on: behind ``last``, or from now on where there is none or what
+    follows it is no longer kept whole."""
+    was_written = await log.listen(user_id)
+    bounds = await log.bounds(user_id)
+    now = bounds[1] if bounds else BEGINNING
+    if last is None:
+        return Start(position=now, has_missed=False)
+    if was_written and bounds is not None and bounds[0] <= last <= bounds[1]:
+        return Start(position=last, has_missed=False)
+    return Start(position=now, has_missed=True)
+
+
+async def follow(log: EventLog, hub: Hub, user_id: str, start: Start) -> AsyncGenerator[Event, None]:
+    """Yield the user's events for ever; ``MISSED`` stands where some are lacking."""
+    position = start.position
+    if start.has_missed:
+        yield Event(id=position, name=MISSED, data={})
     async with hub.watch_events(user_id) as watch:
-        was_written = await log.listen(user_id)
         alive_at = time.monotonic()
-        bounds = await log.bounds(user_id)
-        now = bounds[1] if bounds else BEGINNING
-        if position is None:
-            position = now
-        elif not was_written or bounds is None or not bounds[0] <= position <= bounds[1]:
-            position = now
-            yield Event(id=now, name=MISSED, data={})
         while True:
             events = await log.behind(user_id, position)
             for event in events:

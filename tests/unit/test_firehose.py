@@ -15,7 +15,7 @@ import pytest
 from deployments.ingress import firehose_svc as module
 from deployments.ingress import hub as hub_module
 from deployments.ingress.auth import Gate
-from deployments.ingress.firehose_svc import MISSED, FirehoseSvc, follow
+from deployments.ingress.firehose_svc import MISSED, FirehoseSvc, Start, begin, follow
 from deployments.ingress.hub import Hub
 from deployments.ingress.tokens import Claims
 from deployments.ingress.web import web_app
@@ -27,6 +27,8 @@ from tests.unit.events_in_memory import MemoryEvents
 from tests.unit.logs_in_memory import USER, MemoryLogs
 from tests.unit.snapshot import check_text
 from tests.waiting import until
+
+START = Start(position=BEGINNING, has_missed=False)
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ async def hub(logs: MemoryLogs, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 async def take(log: Any, hub: Hub, count: int, position: EventId | None = None) -> list[Event]:
     """The next events of a subscription."""
     found: list[Event] = []
-    async with asyncio.timeout(10), aclosing(follow(log, hub, USER, position)) as events:
+    async with asyncio.timeout(10), aclosing(follow(log, hub, USER, await begin(log, USER, position))) as events:
         async for event in events:
             found.append(event)
             if len(found) == count:
@@ -120,15 +122,23 @@ async def test_who_stood_still_for_longer_than_the_window_is_told(
     log: MemoryEvents, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(module, "_RENEW_S", -1)
-    async with asyncio.timeout(10), aclosing(follow(log, hub, USER, None)) as events:  # type: ignore[arg-type]
+    log.listening = True
+    async with asyncio.timeout(10), aclosing(follow(log, hub, USER, START)) as events:  # type: ignore[arg-type]
         following = asyncio.ensure_future(anext(events))
-        await until(lambda: log.calls.count("listen") == 2)
+        await until(lambda: "listen" in log.calls)
         log.expire()
         log.listening = True
         log.tell("promptAdded")
         log.listening = False
         seen = [(await following).name, (await anext(events)).name]
     assert seen == ["promptAdded", MISSED]
+
+
+async def test_nothing_is_missed_between_the_headers_and_the_first_look(log: MemoryEvents, hub: Hub):
+    start = await begin(log, USER, None)  # type: ignore[arg-type]
+    log.tell("promptAdded")
+    async with asyncio.timeout(10), aclosing(follow(log, hub, USER, start)) as events:  # type: ignore[arg-type]
+        assert (await anext(events)).name == "promptAdded"
 
 
 @pytest.mark.parametrize("text", ["", "5", "1-", "-1", "a-b", "1-2-3", "٣-1", f"{2**64}-0", "1" * 50 + "-0", "1-1\n"])
@@ -146,8 +156,12 @@ class Stub:
     def __init__(self) -> None:
         self.asked: list[Any] = []
 
-    async def follow(self, log: Any, hub: Any, user_id: str, position: EventId | None) -> AsyncIterator[Event]:
-        self.asked.append((user_id, position))
+    async def begin(self, log: Any, user_id: str, last: EventId | None) -> Start:
+        self.asked.append((user_id, last))
+        return START
+
+    async def follow(self, log: Any, hub: Any, user_id: str, start: Start) -> AsyncIterator[Event]:
+        assert start is START
         events: list[tuple[str, dict[str, str]]] = [
             ("promptAdded", {"promptId": "prom-1"}),
             ("promptProcessingStarted", {"promptId": "prom-1"}),
@@ -173,6 +187,7 @@ class Tokens:
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
     stub = Stub()
+    monkeypatch.setattr(module, "begin", stub.begin)
     monkeypatch.setattr(module, "follow", stub.follow)
     return stub
 
