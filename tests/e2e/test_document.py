@@ -62,7 +62,8 @@ class Block:
     one_iteration: bool = False
 
 
-ASK = 'oo post /prompt-svc/prompt --sync=true --prompt="What is 2+2?"'
+#: Answered soon however busy the others keep the model.
+ASK = 'oo post /prompt-svc/prompt --sync=true --prompt="What is 2+2?" --parameters.textToText.maxTokens=5'
 #: A prompt that stays unanswered while the block runs.
 STUCK = 'oo post /prompt-svc/prompt --prompt="x" --modelId=test/slow --threadId=thread_12345'
 PICTURE = "\"$PYTHON\" -c \"from PIL import Image; Image.new('RGB', (8, 8)).save('image.jpg')\""
