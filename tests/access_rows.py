@@ -89,6 +89,7 @@ ROWS: dict[str, Row] = {
     "DELETE /chat-svc/message/{message_id}": Row(audience=For.USER, owned=Owned(path="/chat-svc/message/ID")),
     "GET /chat-svc/events": Row(audience=For.TOKEN),
     "GET /chat-svc/evens": Row(audience=For.TOKEN),
+    "GET /firehose-svc/events/subscribe": Row(audience=For.TOKEN),
     "PUT /file-svc/upload": Row(audience=For.USER),
     "POST /file-svc/uploads": Row(audience=For.USER),
     "GET /file-svc/serve/upload/{file_id}": Row(

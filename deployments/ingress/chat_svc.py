@@ -95,8 +95,8 @@ class ChatSvc:
         self._events = events
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
-        def route(method: str, path: str, endpoint: Any, access: Permission | Access) -> GuardedRoute:
-            return GuardedRoute(method, f"/chat-svc{path}", endpoint, access=access, gate=gate)
+        def route(method: str, path: str, endpoint: Any, access: Permission | Access, **options: bool) -> GuardedRoute:
+            return GuardedRoute(method, f"/chat-svc{path}", endpoint, access=access, gate=gate, **options)
 
         return [
             route("POST", "/thread", self.save_thread, Permission.THREAD_EDIT),
@@ -108,9 +108,9 @@ class ChatSvc:
             route("POST", "/thread/{thread_id}/messages", self.list_of_thread, Permission.MESSAGE_VIEW),
             route("POST", "/messages", self.list_messages, Permission.MESSAGE_VIEW),
             route("DELETE", "/message/{message_id}", self.delete_message, Permission.MESSAGE_DELETE),
-            route("GET", "/events", self.events, Access.AUTHENTICATED),
+            route("GET", "/events", self.events, Access.AUTHENTICATED, ticket=True),
             # The original's own spelling.
-            route("GET", "/evens", self.events, Access.AUTHENTICATED),
+            route("GET", "/evens", self.events, Access.AUTHENTICATED, ticket=True),
         ]
 
     async def save_thread(self, request: Request) -> Response:

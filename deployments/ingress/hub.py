@@ -137,6 +137,13 @@ class Hub:
             yield watch
 
     @contextlib.asynccontextmanager
+    async def watch_events(self, user_id: str) -> AsyncIterator[Watch]:
+        """The same for the events of a user (pipeline/store/events.py)."""
+        watch = Watch()
+        async with self.attend(self._keys.events_bell(user_id), watch):
+            yield watch
+
+    @contextlib.asynccontextmanager
     async def attend(self, channel: str, watch: Watch) -> AsyncIterator[None]:
         """Let ``watch`` hear the channel. It hears everything that is published after this has been entered."""
         first = channel not in self._watches

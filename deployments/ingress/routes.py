@@ -12,6 +12,7 @@ from deployments.ingress.chat_svc import ChatSvc
 from deployments.ingress.default_model import DefaultModel
 from deployments.ingress.downloader import Downloader
 from deployments.ingress.file_svc import FileSvc
+from deployments.ingress.firehose_svc import FirehoseSvc
 from deployments.ingress.grants import Grants
 from deployments.ingress.hub import Hub
 from deployments.ingress.model_state import ServeControl
@@ -34,6 +35,7 @@ from deployments.tasks import Supervisor
 from pipeline.accounts import Accounts
 from pipeline.files.file_store import FileStore
 from pipeline.store.default_model import DefaultModelStore
+from pipeline.store.events import EventLog
 from pipeline.store.keys import Keys
 from pipeline.store.listing import Listing
 from pipeline.store.messages import MessageStore
@@ -84,6 +86,7 @@ def route_table(
         TemplateSvc(settings, templates),
         ChatSvc(settings, ThreadStore(client, keys, prompts), messages, UserEvents(hub, keys)),
         ModelSvc(settings, queues, default_model, serve),
+        FirehoseSvc(settings, EventLog(client, keys), hub),
         FileSvc(files, downloader, max_body_bytes=settings.max_body_bytes),
         UserSvc(accounts, tokens, max_body_bytes=settings.max_body_bytes),
         SelfSvc(accounts, grants, tickets, max_body_bytes=settings.max_body_bytes),

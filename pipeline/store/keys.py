@@ -32,6 +32,9 @@ LAYOUT = {
     "thread_messages": "t-messages:{}",  # message id -> order
     "message": "m:{}",  # user/message id -> hash
     "threads": "t-user:{}",  # user -> sorted set: thread id -> created
+    # events of one user, kept while somebody listens
+    "listening": "listening:{}",  # user: there is a subscription, or was one lately; expires
+    "events": "events:{}",  # user -> stream of events; capped, expires with the key above
     # one queue per model
     "stats": "q-stats:{}",  # hash: waiting, blocked (wait for their thread), turn, permits, stale_rejected
     "priorities": "q-priorities:{}",  # priority -> priority, those with waiting prompts
@@ -65,6 +68,7 @@ LAYOUT = {
     # pub/sub channels
     "bell": "bell:{}",  # user/thread: a log of this thread grew
     "chat_events": "chat-events:{}",  # user: "<name> <thread id>", something in their chats has changed
+    "events_bell": "events-bell:{}",  # user: there is another event
     "wake": "wake:{}",  # model: a prompt waits and a permit is free
     "doorbell": "doorbell:{}",  # replica: look at your leases
 }

@@ -45,6 +45,7 @@ class StoreChecks:
             assert bool(last and last[0][1][b"k"] == b"end") == p.status.is_terminal, p
         self._queue()
         self._indexes(prompts)
+        self._events()
 
     def _queue(self) -> None:
         model, keys = self._model, self._keys
@@ -153,12 +154,26 @@ class StoreChecks:
         refs = {key.decode().split(":m:", 1)[1] for key in self._reader.scan_iter(self._keys.message("*"))}
         assert refs == set(self._model.messages)
 
+    def _events(self) -> None:
+        """Those who listen get every event, the others cost nothing."""
+        for user in self._users:
+            rows = self._reader.xrange(self._keys.events(user))
+            stored = [(f[b"name"].decode(), f[b"promptId"].decode(), _text(f.get(b"error"))) for _, f in rows]
+            right = self._model.events.get(user, [])
+            # The oldest are cut off beyond a thousand.
+            assert stored == right[len(right) - len(stored) :]
+            assert len(stored) >= min(len(right), 1000)
+
     def log(self, prompt: ModelPrompt) -> None:
         """A whole log: the entries, and exactly one end if and only if the prompt has ended."""
         entries = self._reader.xrange(self._keys.log(prompt.ref))
         stored = [None if fields[b"k"] == b"end" else fields[b"t"].decode() for _, fields in entries]
         assert stored == prompt.log
         assert stored.count(None) == (1 if prompt.status in TERMINAL else 0)
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
 
 
 def _texts(members: list[bytes]) -> set[str]:

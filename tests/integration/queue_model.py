@@ -79,6 +79,8 @@ class QueueModel:
         self.expired_replicas: list[str] = []
         self.elapsed_retries: list[str] = []
         self.stale_rejected = 0
+        #: user -> name of event, prompt, error; only of users who listen.
+        self.events: dict[str, list[tuple[str, str, str | None]]] = {}
 
     # --- clients
 
@@ -97,6 +99,7 @@ class QueueModel:
         self.messages[ref] = ModelMessage(thread, place * 2 - 1, ref)
         if not prompt.blocked:
             self._enqueue(prompt)
+        self._tell(prompt, "promptAdded")
         return "new"
 
     def cancel(self, ref: str) -> str:
@@ -104,7 +107,9 @@ class QueueModel:
         if prompt is None:
             return "missing"
         if not prompt.status.is_terminal:
+            self._tell_finished(prompt, "canceled")
             self._close(prompt, "cancel")
+            self._tell(prompt, "promptRemoved")
         return prompt.status
 
     def erase(self, ref: str) -> str:
@@ -116,6 +121,7 @@ class QueueModel:
         del self.prompts[ref]
         self.messages = {key: message for key, message in self.messages.items() if message.ref != ref}
         self._forget_if_empty(prompt.thread)
+        self._tell(prompt, "promptRemoved")
         return "erased"
 
     def save_thread(self, thread: str) -> None:
@@ -229,6 +235,8 @@ class QueueModel:
         prompt = self._owned(ref, fence)
         if prompt is None or prompt.holder not in ("", replica):
             return False
+        if not prompt.holder:
+            self._tell(prompt, "promptProcessingStarted")
         prompt.holder = replica
         prompt.node = self.replicas[replica].node if replica in self.replicas else ""
         self._unexpire(self.expired_leases, ref)
@@ -266,6 +274,7 @@ class QueueModel:
         if prompt is None:
             return False
         self.messages[f"{prompt.user}/msg-{ref}"] = ModelMessage(prompt.thread, prompt.place * 2, ref)
+        self._tell_finished(prompt, None)
         self._close(prompt, "finish")
         return True
 
@@ -274,6 +283,7 @@ class QueueModel:
         if prompt is None:
             return False
         prompt.failures += 1
+        self._tell_finished(prompt, "oops")
         self._close(prompt, "abandon")
         return True
 
@@ -282,6 +292,7 @@ class QueueModel:
         if prompt is None:
             return False
         prompt.failures += 1
+        self._tell_finished(prompt, "oops")
         self._leave_lease(prompt)
         prompt.status = advance(prompt.status, "retry")
         self.due.add(ref)
@@ -370,13 +381,23 @@ class QueueModel:
             following[0].blocked = False
             self._enqueue(following[0])
 
+    def _tell(self, prompt: ModelPrompt, name: str, error: str | None = None) -> None:
+        if prompt.user in self.events:
+            self.events[prompt.user].append((name, prompt.id, error))
+
+    def _tell_finished(self, prompt: ModelPrompt, error: str | None) -> None:
+        if prompt.holder:
+            self._tell(prompt, "promptProcessingFinished", error)
+
     def _requeue_uncharged(self, prompt: ModelPrompt) -> None:
+        self._tell_finished(prompt, "handed back; the prompt waits for another replica")
         prompt.runs -= 1
         self._leave_lease(prompt)
         prompt.status = advance(prompt.status, "hand_back")
         self._enqueue(prompt)
 
     def _crash(self, prompt: ModelPrompt, alive: Iterable[str]) -> None:
+        self._tell_finished(prompt, "the replica that ran this prompt died")
         if prompt.node in alive:
             prompt.crashes += 1
             if prompt.crashes > SUSPECT_AFTER:

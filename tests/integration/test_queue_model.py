@@ -25,6 +25,7 @@ from pipeline.delta import Delta, DeltaKind, FinishReason
 from pipeline.errors import Conflict, NotFound, StaleLease
 from pipeline.prompt import NewPrompt
 from pipeline.store.attempts import AttemptStore
+from pipeline.store.events import EventLog
 from pipeline.store.keys import Keys
 from pipeline.store.messages import MessageStore
 from pipeline.store.prompts import PromptStore
@@ -88,9 +89,12 @@ class QueueMachine(RuleBasedStateMachine):
         accepted=st.lists(st.tuples(st.sampled_from(USERS), st.integers(0, 9), priorities), min_size=4, max_size=8),
     )
     def begin(self, permits: int, accepted: list[tuple[str, int, int]]) -> None:
-        """With replicas, conversations (t1 of each user) and a queue: most rules have nothing to do without."""
+        """With replicas, conversations (t1 of each user) and a queue: most rules have nothing to do without. One user listens to
+        events."""
         for user in USERS:
             self._save_thread(user, "t1")
+        self.model.events[USERS[0]] = []
+        self.run("listen", EventLog(self.client, self.keys).listen(USERS[0]))
         for replica, node in zip(REPLICAS, ("n1", "n2", "n1"), strict=True):
             self._register(replica, permits, node)
         for user, number, priority in accepted:

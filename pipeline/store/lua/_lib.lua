@@ -37,6 +37,26 @@ local function owned(ref, fence)
   return p
 end
 
+-- An event for the user's own subscriptions (pipeline/store/events.py): its name, then its data as field, value, …
+-- For users who have not listened lately nothing is written: the hot scripts pay one look at a key.
+local function tell(user, name, ...)
+  local kept_ms = redis.call('PTTL', K.listening(user))
+  if kept_ms <= 0 then return end
+  redis.call('XADD', K.events(user), 'MAXLEN', '~', 1000, '*', 'name', name, ...)
+  redis.call('PEXPIRE', K.events(user), kept_ms)
+  redis.call('PUBLISH', K.events_bell(user), '')
+end
+
+-- A replica is done with an attempt that it had begun; `why` says why without a result.
+local function tell_finished(p, why)
+  if p.holder == '' then return end
+  if why then
+    tell(p.user, 'promptProcessingFinished', 'promptId', p.id, 'error', why)
+  else
+    tell(p.user, 'promptProcessingFinished', 'promptId', p.id)
+  end
+end
+
 local function set_status(p, status, now)
   redis.call('ZREM', K.by_status(p.status), p.ref)
   redis.call('ZREM', K.by_user_status(p.status, p.user), p.ref)
@@ -248,6 +268,7 @@ local function erase(p)
   end
   forget_thread_if_empty(p.user, thread_id)
   redis.call('PUBLISH', K.bell(p.thread), p.place .. ' end')
+  tell(p.user, 'promptRemoved', 'promptId', p.id)
 end
 
 -- Back to the queue at its old place, without charge.
@@ -260,6 +281,7 @@ end
 -- The replica died under a running attempt. Two such deaths make the prompt a suspect: it is run alone from then on, and
 -- abandoned if it kills that replica too.
 local function crashed(p, now, counted)
+  tell_finished(p, 'the replica that ran this prompt died')
   if counted then
     if p.crashes >= 2 then
       redis.call('HINCRBY', K.prompt(p.ref), 'crashes', 1)

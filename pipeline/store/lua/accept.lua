@@ -60,6 +60,7 @@ if record.file_ids then redis.call('HSET', K.message(record.user .. '/' .. recor
 redis.call('ZADD', K.thread_messages(thread), place * 2 - 1, record.id)
 
 tell_chat(record.user, 'chatMessageAdded', record.thread)
+tell(record.user, 'promptAdded', 'promptId', record.id)
 
 if blocked then
   redis.call('HINCRBY', K.stats(record.model), 'blocked', 1)

@@ -5,5 +5,7 @@ if not p then return { 'missing', 0 } end
 if has_ended(p) then return { p.status, 0 } end
 if p.holder ~= '' then redis.call('PUBLISH', K.doorbell(p.holder), p.ref) end
 close(p, 'canceled', now_us(), { 'k', 'end', 'r', 'canceled' })
+tell_finished(p, 'canceled')
+tell(p.user, 'promptRemoved', 'promptId', p.id)
 wake(p.model)
 return { 'canceled', 1 }

@@ -4,6 +4,7 @@
 local ref, fence, replica, lease_us, fingerprint = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local p = owned(ref, fence)
 if not p or (p.holder ~= '' and p.holder ~= replica) then return {} end
+if p.holder == '' then tell(p.user, 'promptProcessingStarted', 'promptId', p.id) end
 local key = K.prompt(ref)
 local logged_under = redis.call('HGET', key, 'fingerprint') or fingerprint
 if logged_under ~= fingerprint and redis.call('EXISTS', K.log(ref)) == 1 then

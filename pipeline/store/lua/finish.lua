@@ -14,5 +14,6 @@ local fields = { 'm', message }
 for i = 7, #ARGV do fields[#fields + 1] = ARGV[i] end
 tell_chat(p.user, 'chatMessageAdded', thread_id)
 close(p, 'completed', now, fields)
+tell_finished(p)
 wake(p.model)
 return 1
