@@ -45,7 +45,7 @@ LAYOUT = {
     "identity": "store",
     # pub/sub channels
     "bell": "bell:{}",  # user/thread: a log of this thread grew
-    "events_bell": "events-bell:{}",  # user: there is another event
+    "events_bell": "events-bell:{}",  # user: there is another event (place 0: none of a thread)
     "wake": "wake:{}",  # model: a prompt waits and a permit is free
     "doorbell": "doorbell:{}",  # replica: look at your leases
 }
