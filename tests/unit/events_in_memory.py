@@ -26,7 +26,7 @@ class MemoryEvents:
         self._count += 1
         self.kept.append(Event(id=EventId(1000, self._count), name=name, data={"promptId": prompt_id, **data}))
         for pubsub in self._logs.pubsubs:
-            pubsub.hear("message", self._logs.keys.events_bell(USER), b"")
+            pubsub.hear("message", self._logs.keys.events_bell(USER), b"0")
 
     def expire(self) -> None:
         self.listening = False

@@ -113,7 +113,7 @@ async def test_a_living_subscription_keeps_the_events_coming(
     monkeypatch.setattr(module, "_RENEW_S", -1)
     log.listening = True
     waiting = asyncio.create_task(take(log, hub, 1))
-    await until(lambda: log.calls.count("listen") == 2)
+    await until(lambda: log.calls.count("listen") >= 2)
     log.tell("promptAdded")
     await asyncio.wait_for(waiting, 10)
 

@@ -44,7 +44,7 @@ local function tell(user, name, ...)
   if kept_ms <= 0 then return end
   redis.call('XADD', K.events(user), 'MAXLEN', '~', 1000, '*', 'name', name, ...)
   redis.call('PEXPIRE', K.events(user), kept_ms)
-  redis.call('PUBLISH', K.events_bell(user), '')
+  redis.call('PUBLISH', K.events_bell(user), 0)
 end
 
 -- A replica is done with an attempt that it had begun; `why` says why without a result.
