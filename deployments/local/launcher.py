@@ -36,8 +36,8 @@ from pipeline.errors import ServerError
 
 #: Seconds for the application to come up; a model that must be fetched first takes its time.
 START_TIMEOUT_S = 900
-#: A store that dies this many times in a row within so many seconds of its start is not started again: it cannot run here. One that
-#: lives longer is started again however often somebody kills it.
+#: A store that dies this many times in a row within so many seconds of its start cannot run here and is given up. One that lives
+#: longer is started again however often somebody kills it.
 _SHORT_LIVES, _SHORT_LIFE_S = 5, 5.0
 
 
