@@ -6,6 +6,7 @@ can make two names meet.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 #: Name -> template. ``{}`` are filled in order.
@@ -88,10 +89,12 @@ class Keys:
         return full.format
 
 
-def lua_prelude() -> str:
+def lua_prelude(names: Collection[str] = LAYOUT) -> str:
     """A Lua table ``K`` with a function per name; ``NS`` is the namespace, given by each script as ``ARGV[1]``."""
     lines = ["local NS = ARGV[1] .. ':'", "local K = {}"]
     for name, template in LAYOUT.items():
+        if name not in names:
+            continue
         parts = template.split("{}")
         arguments = [f"a{i}" for i in range(len(parts) - 1)]
         expression = f"'{parts[0]}'"
