@@ -19,6 +19,7 @@ from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission, pri
 from deployments.ingress.body import kind_of, read_json
 from deployments.ingress.events import UserEvents
 from deployments.ingress.fields import Integer, Object, PrivateText, Strings, Text, WireModel, json_inside
+from deployments.ingress.own_files import FileLookup, own_files
 from deployments.ingress.prompt_request import Id
 from deployments.settings import Settings
 from pipeline.conversation import Author
@@ -88,11 +89,14 @@ class MessagesRequest(WireModel):
 class ChatSvc:
     """The endpoints of chat-svc."""
 
-    def __init__(self, settings: Settings, threads: ThreadStore, messages: MessageStore, events: UserEvents) -> None:
+    def __init__(
+        self, settings: Settings, threads: ThreadStore, messages: MessageStore, events: UserEvents, *, files: FileLookup
+    ) -> None:
         self._settings = settings
         self._threads = threads
         self._messages = messages
         self._events = events
+        self._files = files
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
         def route(method: str, path: str, endpoint: Any, access: Permission | Access, **options: bool) -> GuardedRoute:
@@ -160,6 +164,7 @@ class ChatSvc:
         _only_own("userId", [sent.user_id] if sent.user_id else [], user_id)
         if not sent.text.strip() and not sent.file_ids:
             raise InvalidField("text", Shown(kind_of(sent.text)), "a string that is not blank, or none with fileIds")
+        await own_files(self._files, user_id, sent.file_ids)
         with translated_errors():
             await self._messages.save(
                 user_id,

@@ -85,7 +85,7 @@ def route_table(
     services = (
         PromptSvc(settings, service, listing, messages, threads),
         TemplateSvc(settings, templates),
-        ChatSvc(settings, ThreadStore(client, keys, prompts), messages, events),
+        ChatSvc(settings, ThreadStore(client, keys, prompts), messages, events, files=files),
         ModelSvc(settings, queues, default_model, serve),
         FirehoseSvc(events),
         FileSvc(files, downloader, max_body_bytes=settings.max_body_bytes),

@@ -22,6 +22,7 @@ from pipeline.store.messages import Message, MessagePage
 from pipeline.store.threads import Thread
 from tests.unit.events_in_memory import StubbedEvents
 from tests.unit.snapshot import check_json, check_text
+from tests.unit.test_prompt_service import Files
 from tests.unit.test_wire import ANSWER
 
 THREAD = Thread(
@@ -104,7 +105,7 @@ def routes(stub: Stub) -> list[GuardedRoute]:
     service: Any = stub
     nothing: Any = None
     events = UserEvents(nothing, nothing, heartbeat_s=15.0)
-    return ChatSvc(settings, service, service, events).routes(Gate(Tokens()))  # type: ignore[arg-type]
+    return ChatSvc(settings, service, service, events, files=Files()).routes(Gate(Tokens()))  # type: ignore[arg-type]
 
 
 def client(stub: Stub, token: str = "usr-1") -> httpx.AsyncClient:
@@ -202,14 +203,40 @@ async def test_all_messages_are_those_of_the_callers_threads_up_to_the_limit() -
 
 async def test_posting_a_message() -> None:
     stub = Stub()
-    body = {"text": 5, "fileIds": '["f"]', "meta": '{"a": 1}', "id": "m", "userId": "usr-1", "threadId": "not this"}
+    body = {
+        "text": 5,
+        "fileIds": '["file-mine"]',
+        "meta": '{"a": 1}',
+        "id": "m",
+        "userId": "usr-1",
+        "threadId": "not this",
+    }
     reply = await client(stub).post("/chat-svc/thread/thr-1/message", json=body)
     assert (reply.status_code, reply.text) == (200, "{}")
     await client(stub).post("/chat-svc/thread/thr-1/message", json={"text": "x", "role": "assistant"})
-    fields = {"text": "5", "is_answer": False, "file_ids": ("f",), "meta": {"a": 1}}
+    fields = {"text": "5", "is_answer": False, "file_ids": ("file-mine",), "meta": {"a": 1}}
     assert stub.asked[0] == ("usr-1", "thr-1", "m", fields)
     assert stub.asked[1][2].startswith("msg-")
     assert stub.asked[1][3]["is_answer"]
+
+
+@pytest.mark.parametrize(
+    ("user_id", "file_ids", "named"),
+    [
+        ("usr-2", ["file-mine"], "file-mine"),
+        ("usr-1", ["file-none"], "file-none"),
+        ("usr-1", ["file-mine", "file-none"], "file-none"),
+    ],
+)
+async def test_a_file_of_somebody_else_is_refused_like_one_that_is_not_there(
+    user_id: str, file_ids: list[str], named: str
+) -> None:
+    stub = Stub()
+    body = {"text": "x", "fileIds": file_ids}
+    reply = await client(stub, user_id).post("/chat-svc/thread/thr-1/message", json=body)
+    assert reply.status_code == 400
+    assert reply.json() == {"error": f"fileIds: got '{named}', allowed is the ids of files of your own"}
+    assert stub.asked == []
 
 
 async def test_deleting() -> None:
