@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -101,25 +101,31 @@ async def test_it_says_so_too_when_nothing_was_written_for_a_while(log: MemoryEv
     assert [event.name for event in await take(log, hub, 1, position)] == [MISSED]
 
 
+@asynccontextmanager
+async def renewed(
+    log: Any, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[asyncio.Future[Event], AsyncGenerator[Event, None]]]:
+    """A subscription that has shown that it lives: its next event, and those behind it."""
+    monkeypatch.setattr(module, "_RENEW_S", -1)
+    log.listening = True
+    async with asyncio.timeout(10), aclosing(follow(log, hub, USER, START)) as events:
+        following = asyncio.ensure_future(anext(events))
+        await until(lambda: "listen" in log.calls)
+        yield following, events
+
+
 async def test_a_living_subscription_keeps_the_events_coming(
     log: MemoryEvents, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(module, "_RENEW_S", -1)
-    log.listening = True
-    waiting = asyncio.create_task(take(log, hub, 1))
-    await until(lambda: log.calls.count("listen") >= 2)
-    log.tell("promptAdded")
-    await asyncio.wait_for(waiting, 10)
+    async with renewed(log, hub, monkeypatch) as (following, _):
+        log.tell("promptAdded")
+        assert (await following).name == "promptAdded"
 
 
 async def test_who_stood_still_for_longer_than_the_window_is_told(
     log: MemoryEvents, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(module, "_RENEW_S", -1)
-    log.listening = True
-    async with asyncio.timeout(10), aclosing(follow(log, hub, USER, START)) as events:  # type: ignore[arg-type]
-        following = asyncio.ensure_future(anext(events))
-        await until(lambda: "listen" in log.calls)
+    async with renewed(log, hub, monkeypatch) as (following, events):
         log.expire()
         log.listening = True
         log.tell("promptAdded")
