@@ -10,15 +10,9 @@ from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
-from deployments.ingress.auth import Gate
-from deployments.ingress.hub import Hub
-from deployments.ingress.model_svc import ModelSvc
-from deployments.ingress.prompt_svc import PromptSvc
-from deployments.ingress.service import PromptService
+from deployments.ingress.routes import route_table
 from deployments.ingress.signing_key import signing_key
-from deployments.ingress.threads import ThreadReader
 from deployments.ingress.tokens import Tokens
-from deployments.ingress.user_svc import UserSvc
 from deployments.ingress.web import web_app
 from deployments.models import ModelText
 from deployments.settings import Settings
@@ -30,10 +24,6 @@ from pipeline.store.account_keys import AccountKeys
 from pipeline.store.accounts import RedisAccounts
 from pipeline.store.connection import connect_impatient, verify_store
 from pipeline.store.keys import Keys
-from pipeline.store.listing import Listing
-from pipeline.store.messages import MessageStore
-from pipeline.store.prompts import PromptStore
-from pipeline.store.queue import ModelQueue
 
 
 def _bound_to_loopback() -> bool:
@@ -63,23 +53,9 @@ class Ingress:
             lifetime_s=settings.access_token_hours * 3600,
         )
         texts = {spec.id: await asyncio.to_thread(ModelText.open, spec, settings) for spec in settings.models}
-        hub = Hub(self._client, keys, self._supervisor)
-        prompts = PromptStore(self._client, keys)
-        service = PromptService(settings, prompts, hub, texts)
-        gate = Gate(tokens)
-        self._routes = [
-            *PromptSvc(
-                settings,
-                service,
-                Listing(self._client, keys, prompts),
-                MessageStore(self._client, keys),
-                ThreadReader(self._client, keys, hub),
-            ).routes(gate),
-            *ModelSvc(settings, {spec.id: ModelQueue(self._client, keys, spec.id) for spec in settings.models}).routes(
-                gate
-            ),
-            *UserSvc(accounts, tokens, max_body_bytes=settings.max_body_bytes).routes(gate),
-        ]
+        self._routes = route_table(
+            settings, self._client, accounts=accounts, tokens=tokens, texts=texts, supervisor=self._supervisor
+        )
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Called by Serve once the constructor is through."""

@@ -2,15 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 import yaml
 
-from deployments.ingress.auth import Gate, GuardedRoute
-from deployments.ingress.model_svc import ModelSvc
-from deployments.ingress.prompt_svc import PromptSvc
-from deployments.ingress.user_svc import UserSvc
+from tests.unit.whole_table import routes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [
@@ -27,16 +23,6 @@ PROMISE = (
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _ROUTE = re.compile(r"^## (GET|POST|PUT|DELETE) (/\S+)$", re.MULTILINE)
-
-
-def routes() -> list[GuardedRoute]:
-    nobody = cast(Any, None)
-    gate = Gate(nobody)
-    return [
-        *PromptSvc(nobody, nobody, nobody, nobody, nobody).routes(gate),
-        *ModelSvc(nobody, nobody).routes(gate),
-        *UserSvc(nobody, nobody, max_body_bytes=1).routes(gate),
-    ]
 
 
 def anchors(page: Path) -> set[str]:
