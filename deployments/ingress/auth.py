@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from deployments.ingress.operation import Operation
 from deployments.ingress.tokens import Tokens
 from pipeline.accounts import Role
 from pipeline.errors import NotFound, Unauthorized
@@ -110,10 +111,23 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class GuardedRoute(Route):
-    """A route that says who may use it. The caller is ``principal(request)`` in the endpoint."""
+    """A route that says who may use it, and what it is for. The caller is ``principal(request)`` in the endpoint."""
 
-    def __init__(self, method: str, path: str, endpoint: Endpoint, *, access: Permission | Access, gate: Gate) -> None:
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        endpoint: Endpoint,
+        *,
+        access: Permission | Access,
+        gate: Gate,
+        operation: Operation | None = None,
+    ) -> None:
+        self.method = method
         self.access = access
+        #: The endpoint itself; ``endpoint`` is Starlette's name for what guards it.
+        self.handler = endpoint
+        self.operation = operation
 
         async def guarded(request: Request) -> Response:
             request.state.principal = gate.require(request, access)

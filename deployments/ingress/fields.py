@@ -12,10 +12,28 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Self, get_args
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
+from deployments.ingress.accepted import (
+    BOOLEAN_TEXT,
+    INTEGER_TEXT,
+    NUMBER_TEXT,
+    OBJECT_TEXT,
+    Also,
+    describe_wire_object,
+)
 from deployments.ingress.body import InvalidJson, kind_of, parse, printable
 from pipeline.errors import InvalidField, Shown
 
@@ -83,15 +101,17 @@ def _as_strings(value: object) -> object:
     return inside if isinstance(inside, list) else [inside]
 
 
-Text = Annotated[str, BeforeValidator(_as_text), Field(strict=True)]
+Text = Annotated[str, BeforeValidator(_as_text), Field(strict=True), Also({"type": "number"}, {"type": "boolean"})]
 PrivateText = Annotated[Text, Private()]
-Integer = Annotated[int, BeforeValidator(_as_integer), Field(strict=True)]
-Number = Annotated[float, BeforeValidator(_as_number)]
-Boolean = Annotated[bool, BeforeValidator(_as_boolean), Field(strict=True)]
+Integer = Annotated[int, BeforeValidator(_as_integer), Field(strict=True), Also(INTEGER_TEXT)]
+Number = Annotated[float, BeforeValidator(_as_number), Also(NUMBER_TEXT)]
+Boolean = Annotated[bool, BeforeValidator(_as_boolean), Field(strict=True), Also({"enum": [0, 1]}, BOOLEAN_TEXT)]
 #: Any object, not looked into.
-Object = Annotated[dict[str, Any], BeforeValidator(_as_object), Field(strict=True), Private()]
+Object = Annotated[dict[str, Any], BeforeValidator(_as_object), Field(strict=True), Private(), Also(OBJECT_TEXT)]
 #: A string or several.
-Strings = Annotated[tuple[Text, ...], BeforeValidator(_as_strings), Private()]
+Strings = Annotated[
+    tuple[Text, ...], BeforeValidator(_as_strings), Private(), Also({"type": ["string", "number", "boolean"]})
+]
 
 
 class WireModel(BaseModel):
@@ -113,6 +133,10 @@ class WireModel(BaseModel):
     def _read_wire_object(cls, value: Any) -> Any:
         value = json_inside(value, "{")
         return cls.canonical(value) if isinstance(value, dict) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return describe_wire_object(schema, handler)
 
     @classmethod
     def canonical(cls, value: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission
+from deployments.ingress.model_svc_operations import HEALTH, STATUS
 from deployments.settings import Settings
 from pipeline.store.connection import translated_errors
 from pipeline.store.queue import ModelQueue
@@ -31,11 +32,13 @@ class ModelSvc:
                 self.default_status,
                 access=Permission.MODEL_VIEW,
                 gate=gate,
+                operation=STATUS,
             ),
-            GuardedRoute("GET", "/health", self.health, access=Access.PUBLIC, gate=gate),
+            GuardedRoute("GET", "/health", self.health, access=Access.PUBLIC, gate=gate, operation=HEALTH),
         ]
 
     async def default_status(self, request: Request) -> Response:
+        """Whether the default model can answer."""
         default = self._settings.resolve_model(None)
         assert default is not None
         with translated_errors():

@@ -13,7 +13,9 @@ from starlette.responses import Response
 from deployments.ingress import wire
 from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission, principal
 from deployments.ingress.body import read_json
+from deployments.ingress.operation import Operation
 from deployments.ingress.prompt_request import parse_prompt_request
+from deployments.ingress.prompt_svc_operations import DELETE, LIST, REMOVE, SUBMIT, SUBSCRIBE, TYPES
 from deployments.ingress.service import PromptService
 from deployments.ingress.sse import event_stream
 from deployments.ingress.threads import Cursor, ThreadReader
@@ -44,16 +46,19 @@ class PromptSvc:
         self._threads = threads
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
-        def route(method: str, path: str, endpoint: Any, access: Permission | Access) -> GuardedRoute:
-            return GuardedRoute(method, f"/prompt-svc{path}", endpoint, access=access, gate=gate)
+        def route(
+            method: str, path: str, endpoint: Any, access: Permission | Access, operation: Operation
+        ) -> GuardedRoute:
+            return GuardedRoute(method, f"/prompt-svc{path}", endpoint, access=access, gate=gate, operation=operation)
 
+        stream = "/prompts/{thread_id}/responses/subscribe"
         return [
-            route("POST", "/prompt", self.submit, Permission.PROMPT_CREATE),
-            route("POST", "/prompts", self.list, Permission.PROMPT_VIEW),
-            route("DELETE", "/prompt/{prompt_id}", self.delete, Permission.PROMPT_DELETE),
-            route("POST", "/remove", self.remove, Permission.PROMPT_DELETE),
-            route("GET", "/prompts/{thread_id}/responses/subscribe", self.subscribe, Permission.PROMPT_STREAM),
-            route("POST", "/types", self.types, Access.PUBLIC),
+            route("POST", "/prompt", self.submit, Permission.PROMPT_CREATE, SUBMIT),
+            route("POST", "/prompts", self.list, Permission.PROMPT_VIEW, LIST),
+            route("DELETE", "/prompt/{prompt_id}", self.delete, Permission.PROMPT_DELETE, DELETE),
+            route("POST", "/remove", self.remove, Permission.PROMPT_DELETE, REMOVE),
+            route("GET", stream, self.subscribe, Permission.PROMPT_STREAM, SUBSCRIBE),
+            route("POST", "/types", self.types, Access.PUBLIC, TYPES),
         ]
 
     async def submit(self, request: Request) -> Response:
@@ -83,6 +88,10 @@ class PromptSvc:
         return f"not finished within {self._settings.sync_wait_s:g} s; the prompt goes on"
 
     async def list(self, request: Request) -> Response:
+        """The caller's prompts; an admin's listing is of everybody's, without what others wrote.
+
+        Without a filter and an order: those that have not ended.
+        """
         caller = principal(request)
         query = parse_query((await self._body(request)).get("query"))
         with translated_errors():
@@ -91,7 +100,10 @@ class PromptSvc:
         return _json({"prompts": rows, "count": page.count or 0})
 
     async def delete(self, request: Request) -> Response:
-        """The id is in the path; upstream's clients also send it in the body, where it may only say the same."""
+        """Cancel a prompt that has not ended, erase one that has.
+
+        The id is in the path; a body may only say the same as ``promptId``, where upstream's clients send it.
+        """
         prompt_id = request.path_params["prompt_id"]
         body = await self._body(request)
         if body.get("promptId") not in (None, prompt_id):
@@ -99,6 +111,7 @@ class PromptSvc:
         return await self._remove(request, prompt_id, body)
 
     async def remove(self, request: Request) -> Response:
+        """Cancel a prompt that has not ended, erase one that has."""
         body = await self._body(request)
         prompt_id = body.get("promptId")
         if not isinstance(prompt_id, str) or not prompt_id:

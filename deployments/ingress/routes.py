@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from deployments.ingress.auth import Gate, GuardedRoute
 from deployments.ingress.hub import Hub
 from deployments.ingress.model_svc import ModelSvc
+from deployments.ingress.openapi import OpenApi
 from deployments.ingress.prompt_svc import PromptSvc
 from deployments.ingress.service import PromptService
 from deployments.ingress.threads import ThreadReader
@@ -52,4 +53,5 @@ def route_table(
         UserSvc(accounts, tokens, max_body_bytes=settings.max_body_bytes),
     )
     gate = Gate(tokens)
-    return [route for svc in services for route in svc.routes(gate)]
+    table = [route for svc in services for route in svc.routes(gate)]
+    return [*table, *OpenApi(table).routes(gate)]
