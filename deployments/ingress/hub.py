@@ -48,7 +48,10 @@ class Watch:
     async def news(self) -> bool:
         """Wait until something may have changed. False if nothing rang: it is time to look whether a ring was lost."""
         try:
-            await asyncio.wait_for(self._news.wait(), LOOK_ANYWAY_S)
+            # Not ``wait_for``: before Python 3.12 it loses a cancellation that comes together with a ring (cpython#86296), and
+            # with it the end of whoever waits for a limited time.
+            async with asyncio.timeout(LOOK_ANYWAY_S):
+                await self._news.wait()
         except TimeoutError:
             return False
         rang = not self._blind
