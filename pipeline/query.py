@@ -118,11 +118,11 @@ def _descending(order: list[Any]) -> bool:
 def _limit(value: Any) -> int:
     if isinstance(value, str) and value.isdigit():
         value = int(value)
-    if value is None or value == 0:
+    if value is None:
         return DEFAULT_LIMIT
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST:
         raise InvalidField("query.limit", value, f"an integer from 1 to {MOST}")
-    return value
+    return value or DEFAULT_LIMIT
 
 
 def _flag(field: str, value: Any) -> bool:

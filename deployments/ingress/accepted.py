@@ -13,15 +13,13 @@ from pydantic_core import CoreSchema
 
 Form: TypeAlias = dict[str, Any]
 
-#: Text that holds a value of another type. What is allowed of the value is allowed of its text.
-NUMBER_TEXT: Form = {
-    "type": "string",
-    "format": "number",
-    "pattern": r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$",
-}
-INTEGER_TEXT: Form = {"type": "string", "format": "integer", "pattern": "^[+-]?[0-9]{1,20}$"}
+#: Text that holds a value of another type; what is allowed of the value is allowed of its text. A format and not a pattern,
+#: which could not say the bounds.
+NUMBER_TEXT: Form = {"type": "string", "format": "number"}
+INTEGER_TEXT: Form = {"type": "string", "format": "integer"}
 BOOLEAN_TEXT: Form = {"type": "string", "pattern": "^([tT]([rR][uU][eE])?|[fF]([aA][lL][sS][eE])?|[01])$"}
 OBJECT_TEXT: Form = {"type": "string", "format": "json-object", "contentMediaType": "application/json"}
+ARRAY_TEXT: Form = {"type": "string", "format": "json-array", "contentMediaType": "application/json"}
 NULL: Form = {"type": "null"}
 #: pydantic leaves limits behind a validator in its own words.
 _KEYWORDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
@@ -67,6 +65,11 @@ def either(schema: JsonSchemaValue, *forms: Form) -> JsonSchemaValue:
     options = schema.get("anyOf", [schema])
     around = {} if "anyOf" not in schema else {name: value for name, value in schema.items() if name != "anyOf"}
     return {"anyOf": [*options, *(form for form in forms if form not in options)], **around}
+
+
+def one_or_list(item: JsonSchemaValue, **keywords: Any) -> JsonSchemaValue:
+    """``item``, an array of them with these limits, or the text of one."""
+    return either(item, {"type": "array", "items": item, **keywords}, ARRAY_TEXT)
 
 
 def describe_wire_object(schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:

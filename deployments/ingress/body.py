@@ -72,7 +72,7 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
 
 def parse_object(body: bytes) -> dict[str, Any]:
     """An object from JSON text. Raises InvalidJson."""
-    if not body.strip():
+    if not body:
         return {}
     value = parse(body)
     if value is None:

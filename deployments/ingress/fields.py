@@ -40,6 +40,8 @@ from pipeline.errors import InvalidField, Shown
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}\Z")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\Z")
 _BOOLEANS = {"true": True, "false": False, "t": True, "f": False, "1": True, "0": False}
+#: Above this a float is not the integer that was sent: JSON's integers beyond 64 bits arrive as floats.
+_EXACT = 2**53
 #: Characters of a wrong value that an error message shows.
 _SHOWN_VALUE = 40
 
@@ -55,10 +57,16 @@ def _as_text(value: object) -> object:
     return str(value) if isinstance(value, int) else value
 
 
+def _as_exact_text(value: object) -> object:
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
+        value = int(value)
+    return value if isinstance(value, float) else _as_text(value)
+
+
 def _as_integer(value: object) -> object:
     if isinstance(value, str) and _INTEGER.match(value):
         return int(value)
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
         return int(value)
     if isinstance(value, bool | str | float):
         raise ValueError("not an integer")
@@ -102,6 +110,8 @@ def _as_strings(value: object) -> object:
 
 
 Text = Annotated[str, BeforeValidator(_as_text), Field(strict=True), Also({"type": "number"}, {"type": "boolean"})]
+#: Text that a number only stands for if it is an integer of 64 bits: the text of others is not what was sent.
+ExactText = Annotated[str, BeforeValidator(_as_exact_text), Field(strict=True)]
 PrivateText = Annotated[Text, Private()]
 Integer = Annotated[int, BeforeValidator(_as_integer), Field(strict=True), Also(INTEGER_TEXT)]
 Number = Annotated[float, BeforeValidator(_as_number), Also(NUMBER_TEXT)]

@@ -14,6 +14,7 @@ from pydantic_core import core_schema
 from starlette.requests import Request
 from starlette.responses import Response
 
+from deployments.ingress.accepted import NULL, either
 from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission
 from deployments.ingress.fields import WireModel
 from deployments.ingress.operation import STRING, Component, Operation, Parameter, Schema, exactly
@@ -165,9 +166,12 @@ def _describe(route: GuardedRoute, operation: Operation, components: _Components
     if parameters:
         result["parameters"] = parameters
     if operation.request is not None:
+        required = _is_required(operation.request)
+        schema = components.resolved(operation.request)
         result["requestBody"] = {
-            "required": _is_required(operation.request),
-            "content": {operation.request_media_type: {"schema": components.resolved(operation.request)}},
+            "required": required,
+            # ``null`` is an empty body is ``{}`` (contract §11.2 point 6).
+            "content": {operation.request_media_type: {"schema": schema if required else either(schema, NULL)}},
         }
     return result
 

@@ -15,6 +15,7 @@ from jsonschema.exceptions import SchemaError
 from jsonschema.validators import validator_for
 from pydantic import AfterValidator, ConfigDict, Field
 
+from deployments.ingress.accepted import NULL, Limited, Only, one_or_list
 from deployments.ingress.body import depth_exceeds, kind_of
 from deployments.ingress.fields import (
     Boolean,
@@ -38,9 +39,12 @@ MAX_SCHEMA_DEPTH = 32
 #: Above every context and every vocabulary; the engine's tensors hold 32 bits.
 _MAX_TOKENS = 1_000_000
 
+#: One character that ``str.strip`` leaves, spelt out: what \\s means differs between dialects of regular expressions.
+_NOT_BLANK = "[^\\u0009-\\u000d\\u001c-\\u0020\\u0085\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]"
 _ID_RULE = "a string of 1 to 256 characters without control characters"
 _SCHEMA_RULE = f"a valid JSON schema: an object of at most {MAX_SCHEMA_BYTES} bytes and {MAX_SCHEMA_DEPTH} levels"
 _STOP_RULE = "a string of 1 to 256 characters, or a list of at most 16 of them"
+_STOP_STRING = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 256}, {"type": ["number", "boolean"]}]}
 _TEMPLATE_RULE = f"a string that contains {PLACEHOLDER}"
 
 
@@ -72,8 +76,15 @@ def _schema(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-Id = Annotated[Text, AfterValidator(_opaque_id), Field(description=_ID_RULE)]
-Template = Annotated[PrivateText, Field(description=_TEMPLATE_RULE)]
+Id = Annotated[
+    Text,
+    AfterValidator(_opaque_id),
+    Limited(maxLength=256, pattern="^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]*$"),
+    Field(description=_ID_RULE),
+]
+Template = Annotated[
+    PrivateText, Only({"type": "string", "pattern": r"^$|\{prompt\}"}), Field(description=_TEMPLATE_RULE)
+]
 Temperature = Annotated[Number, Field(ge=0, le=2, description="a number from 0 to 2")]
 TopP = Annotated[Number, Field(gt=0, le=1, description="a number above 0 and up to 1")]
 TopK = Annotated[
@@ -83,7 +94,9 @@ TopK = Annotated[
 MaxTokens = Annotated[Integer, Field(ge=1, le=_MAX_TOKENS, description=f"an integer from 1 to {_MAX_TOKENS}")]
 Seed = Annotated[Integer, Field(ge=-(2**63), lt=2**63, description="an integer of 64 bits")]
 Penalty = Annotated[Number, Field(ge=-2, le=2, description="a number from -2 to 2")]
-Stop = Annotated[Strings, AfterValidator(_stop_strings), Field(description=_STOP_RULE)]
+Stop = Annotated[
+    Strings, AfterValidator(_stop_strings), Only(one_or_list(_STOP_STRING, maxItems=16)), Field(description=_STOP_RULE)
+]
 Schema = Annotated[Object, AfterValidator(_schema), Field(description=_SCHEMA_RULE)]
 
 
@@ -131,18 +144,23 @@ class Vllm(WireModel):
 
 class Parameters(WireModel):
     text_to_text: TextToText | None = Field(default=None, description="an object")
-    text_to_image: Object | None = Field(default=None, description="an object")
+    text_to_image: Annotated[Object, Only(NULL)] | None = Field(default=None, description="an object")
 
 
 class EngineParameters(WireModel):
     llama_cpp: LlamaCpp | None = Field(default=None, description="an object")
     llama_cpp_parameters: LlamaCpp | None = Field(default=None, description="an object")
     vllm: Vllm | None = Field(default=None, description="an object")
-    stable_diffusion: Object | None = Field(default=None, description="an object")
+    stable_diffusion: Annotated[Object, Only(NULL)] | None = Field(default=None, description="an object")
 
 
 class PromptRequest(WireModel):
-    prompt: Annotated[PrivateText, AfterValidator(_not_blank), Field(description="a string that is not blank")]
+    prompt: Annotated[
+        PrivateText,
+        AfterValidator(_not_blank),
+        Limited(pattern=_NOT_BLANK),
+        Field(description="a string that is not blank"),
+    ]
     id: Id | None = None
     sync: Boolean = Field(default=False, description="true or false")
     thread_id: Id | None = None
@@ -193,20 +211,23 @@ def refuse_images(parameters: Parameters, engine: EngineParameters) -> None:
 
 def _template(text: TextToText | None, engine: EngineParameters) -> str | None:
     """The client's template, None for the model's. ``textToText`` goes first, even with an empty template, which means the
-    model's (contract §1.1); only one that speaks of sampling alone leaves the choice to the engine's parameters."""
+    model's (contract §1.1); only one that speaks of sampling alone leaves the choice to the engine's parameters. One that is
+    wrong is refused even where another goes before it."""
     if text is not None and (text.template is not None or not text.model_fields_set):
-        path, template = "parameters.textToText.template", text.template
+        chosen = text.template
     elif engine.llama_cpp is not None and engine.llama_cpp.template is not None:
-        path, template = "engineParameters.llamaCpp.template", engine.llama_cpp.template
-    elif engine.llama_cpp_parameters is not None:
-        path, template = "engineParameters.llamaCppParameters.template", engine.llama_cpp_parameters.template
+        chosen = engine.llama_cpp.template
     else:
-        return None
-    if not template:
-        return None
-    if not has_placeholder(template):
-        raise InvalidField(path, Shown(f"{kind_of(template)} without it"), _TEMPLATE_RULE)
-    return unescape_newlines(template)
+        chosen = engine.llama_cpp_parameters.template if engine.llama_cpp_parameters is not None else None
+    for path, options in (
+        ("parameters.textToText.template", text),
+        ("engineParameters.llamaCpp.template", engine.llama_cpp),
+        ("engineParameters.llamaCppParameters.template", engine.llama_cpp_parameters),
+    ):
+        template = options.template if options is not None else None
+        if template and not has_placeholder(template):
+            raise InvalidField(path, Shown(f"{kind_of(template)} without it"), _TEMPLATE_RULE)
+    return unescape_newlines(chosen) if chosen else None
 
 
 def _sampling(text: TextToText, vllm: Vllm) -> SamplingParameters:

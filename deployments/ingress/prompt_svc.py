@@ -15,12 +15,13 @@ from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission, pri
 from deployments.ingress.body import read_json
 from deployments.ingress.operation import Operation
 from deployments.ingress.prompt_request import parse_prompt_request
-from deployments.ingress.prompt_svc_operations import DELETE, LIST, REMOVE, SUBMIT, SUBSCRIBE, TYPES
+from deployments.ingress.prompt_svc_operations import DELETE, LIST, REMOVE, SUBSCRIBE, TYPES, submit
+from deployments.ingress.removal import Removal
 from deployments.ingress.service import PromptService
 from deployments.ingress.sse import event_stream
 from deployments.ingress.threads import Cursor, ThreadReader
 from deployments.settings import Settings
-from pipeline.errors import InvalidField, NotFound
+from pipeline.errors import InvalidField, NotFound, Shown
 from pipeline.prompt import Prompt
 from pipeline.query import parse_query
 from pipeline.store.connection import translated_errors
@@ -53,7 +54,7 @@ class PromptSvc:
 
         stream = "/prompts/{thread_id}/responses/subscribe"
         return [
-            route("POST", "/prompt", self.submit, Permission.PROMPT_CREATE, SUBMIT),
+            route("POST", "/prompt", self.submit, Permission.PROMPT_CREATE, submit(self._settings.model_names)),
             route("POST", "/prompts", self.list, Permission.PROMPT_VIEW, LIST),
             route("DELETE", "/prompt/{prompt_id}", self.delete, Permission.PROMPT_DELETE, DELETE),
             route("POST", "/remove", self.remove, Permission.PROMPT_DELETE, REMOVE),
@@ -105,26 +106,23 @@ class PromptSvc:
         The id is in the path; a body may only say the same as ``promptId``, where upstream's clients send it.
         """
         prompt_id = request.path_params["prompt_id"]
-        body = await self._body(request)
-        if body.get("promptId") not in (None, prompt_id):
-            raise InvalidField("promptId", body["promptId"], "the id in the path")
-        return await self._remove(request, prompt_id, body)
+        removal = Removal.parse(await self._body(request))
+        if removal.prompt_id not in (None, prompt_id):
+            raise InvalidField("promptId", removal.prompt_id, "the id in the path")
+        return await self._remove(request, prompt_id, removal)
 
     async def remove(self, request: Request) -> Response:
         """Cancel a prompt that has not ended, erase one that has."""
-        body = await self._body(request)
-        prompt_id = body.get("promptId")
-        if not isinstance(prompt_id, str) or not prompt_id:
-            raise InvalidField("promptId", prompt_id, "the id of a prompt")
-        return await self._remove(request, prompt_id, body)
+        removal = Removal.parse(await self._body(request))
+        if not removal.prompt_id:
+            raise InvalidField("promptId", removal.prompt_id or Shown("nothing"), "the id of a prompt")
+        return await self._remove(request, removal.prompt_id, removal)
 
-    async def _remove(self, request: Request, prompt_id: str, body: Mapping[str, Any]) -> Response:
-        """Remove the caller's prompt; an admin may name another owner as ``userId``. Never by the id alone: ids are only
-        unique per user, and an admin's second DELETE of an own prompt must not hit somebody else's."""
+    async def _remove(self, request: Request, prompt_id: str, removal: Removal) -> Response:
+        """Remove the caller's prompt; an admin may name another owner. Never by the id alone: ids are only unique per user,
+        and an admin's second DELETE of an own prompt must not hit somebody else's."""
         caller = principal(request)
-        owner = body.get("userId", caller.user_id) if caller.is_admin else caller.user_id
-        if not isinstance(owner, str):
-            raise InvalidField("userId", owner, "the id of a user")
+        owner = caller.user_id if removal.user_id is None or not caller.is_admin else removal.user_id
         await self._service.remove(owner, prompt_id)
         return _json({})
 

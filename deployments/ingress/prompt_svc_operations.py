@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from deployments.ingress.accepted import NULL, OBJECT_TEXT
+from deployments.ingress.accepted import ARRAY_TEXT, INTEGER_TEXT, NULL, OBJECT_TEXT
 from deployments.ingress.operation import INTEGER, NOTHING, STRING, Component, Operation, Parameter, exactly, list_of
 from deployments.ingress.prompt_request import PromptRequest
 from deployments.ingress.wire_schemas import MESSAGE, PROMPT
 from pipeline.query import DEFAULT_LIMIT, FIELDS, MOST
 from pipeline.states import Status
 
-SUBMIT = Operation(
-    request=PromptRequest,
-    response=exactly(
-        {"prompt": PROMPT},
-        {
-            "responseMessage": MESSAGE,
-            "error": {**STRING, "description": "Of a sync prompt: why there is no answer"},
-        },
-    ),
-)
+
+def submit(models: Iterable[str]) -> Operation:
+    """Of POST /prompt-svc/prompt, whose ``modelId`` is one of ``models``."""
+    model_id = {"enum": [*models, "", None], "description": "An id or alias of the catalogue; empty: the default model"}
+    return Operation(
+        request={"allOf": [PromptRequest, {"properties": {"modelId": model_id}}]},
+        response=exactly(
+            {"prompt": PROMPT},
+            {
+                "responseMessage": MESSAGE,
+                "error": {**STRING, "description": "Of a sync prompt: why there is no answer"},
+            },
+        ),
+    )
+
 
 _FLAG = {"anyOf": [{"type": "boolean"}, {"enum": ["true", "false"]}, NULL]}
 
 
 def _listed(items: dict[str, Any], **keywords: Any) -> dict[str, Any]:
     """An array, or the text of one."""
-    text = {"type": "string", "format": "json-array", "contentMediaType": "application/json"}
-    return {"anyOf": [{"type": "array", "items": items, **keywords}, text, NULL]}
+    return {"anyOf": [{"type": "array", "items": items, **keywords}, ARRAY_TEXT, NULL]}
 
 
 def _filter(field: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
@@ -62,7 +67,14 @@ _QUERY = Component(
                 },
                 maxItems=1,
             ),
-            "limit": {"type": ["integer", "null"], "minimum": 0, "maximum": MOST, "default": DEFAULT_LIMIT},
+            "limit": {
+                "anyOf": [
+                    {"type": "integer", "minimum": 0, "maximum": MOST},
+                    INTEGER_TEXT,
+                    NULL,
+                ],
+                "default": DEFAULT_LIMIT,
+            },
             "count": _FLAG,
         },
     },
@@ -73,15 +85,16 @@ LIST = Operation(
     response=exactly({"prompts": list_of(PROMPT), "count": INTEGER}),
 )
 
-_ADMINS = {"userId": {"type": "string", "description": "Of an admin: whose prompt it is"}}
-DELETE = Operation(
-    request={"type": "object", "properties": _ADMINS},
-    response=NOTHING,
-)
+_TEXT = {"type": ["string", "number", "boolean"]}
+_OWNER = {
+    "userId": {"type": [*_TEXT["type"], "null"], "description": "Whose prompt it is; only an admin's word counts"}
+}
+#: What the docstring says of ``promptId`` is not to be had in a schema.
+DELETE = Operation(request={"type": "object", "properties": _OWNER}, response=NOTHING)
 REMOVE = Operation(
     request={
         "type": "object",
-        "properties": {"promptId": {"type": "string", "minLength": 1}, **_ADMINS},
+        "properties": {"promptId": {**_TEXT, "minLength": 1}, **_OWNER},
         "required": ["promptId"],
     },
     response=NOTHING,
@@ -104,7 +117,7 @@ SUBSCRIBE = Operation(
             name="Last-Event-ID",
             place="header",
             description="Id of the last event seen: the stream goes on behind it",
-            schema={"type": "string", "pattern": "^[0-9]{1,19}-[0-9]{1,19}$"},
+            schema={"type": "string", "pattern": "^([0-9]{1,19}-[0-9]{1,19})?$"},
         ),
     ),
 )

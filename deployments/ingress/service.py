@@ -56,8 +56,8 @@ class PromptService:
     def _model_for(self, submission: PromptSubmission) -> ModelSpec:
         spec = self._settings.resolve_model(submission.model_id)
         if spec is None:
-            known = sorted(name for model in self._settings.models for name in (model.id, *model.aliases))
-            raise InvalidField("modelId", submission.model_id, f"one of {', '.join(known)}")
+            known = ", ".join(sorted(self._settings.model_names))
+            raise InvalidField("modelId", submission.model_id, f"one of {known}")
         return spec
 
     async def wait(self, prompt: Prompt, timeout_s: float) -> Prompt:

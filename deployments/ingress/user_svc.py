@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 from starlette.requests import Request
@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from deployments.ingress.auth import Access, Gate, GuardedRoute, principal
 from deployments.ingress.body import read_json
-from deployments.ingress.fields import PrivateText, Text, WireModel
+from deployments.ingress.fields import ExactText, Private, Text, WireModel
 from deployments.ingress.operation import Operation
 from deployments.ingress.timestamps import rfc3339
 from deployments.ingress.tokens import IssuedToken, Tokens, app_id_of
@@ -33,8 +33,8 @@ class Credentials(WireModel):
     """The body of login and register; ``contact`` and other ways to log in are not offered."""
 
     app_host: Text = Field(default="", description="a string")
-    slug: Text = Field(default="", description="a string")
-    password: PrivateText = Field(default="", description="a string")
+    slug: ExactText = Field(default="", description="a string")
+    password: Annotated[ExactText, Private()] = Field(default="", description="a string")
     name: Text = Field(default="", description="a string")
     device: Text = Field(default="", description="a string")
 

@@ -32,10 +32,16 @@ USER = Component(
 #: Numbers and words of booleans are read as the text they are, as the command line sends them.
 _TEXT = {"type": ["string", "number", "boolean"]}
 _OPTIONAL_TEXT = {"type": ["string", "number", "boolean", "null"]}
+_LEAST, _MOST = -(2**63), 2**64 - 1
+_EXACT_TEXT = {
+    "anyOf": [
+        {"type": "string", "minLength": 1},
+        {"type": "integer", "minimum": _LEAST, "maximum": _MOST},
+        {"type": "boolean"},
+    ]
+}
 _APP_HOST = {**_TEXT, "minLength": 1, "maxLength": MAX_HOST}
 _DEVICE = {**_OPTIONAL_TEXT, "maxLength": MAX_HOST}
-#: Beyond 64 bits an integer is read as a float, whose text is another one.
-_MOST = 2**63 - 1
 
 _LOGIN = Component(
     name="Login",
@@ -43,8 +49,9 @@ _LOGIN = Component(
         "type": "object",
         "properties": {
             "appHost": _APP_HOST,
-            "slug": {**_TEXT, "minLength": 1},
-            "password": {**_TEXT, "minLength": 1, "maxLength": MAX_PASSWORD},
+            "slug": _EXACT_TEXT,
+            "password": {**_EXACT_TEXT, "maxLength": MAX_PASSWORD},
+            "name": _OPTIONAL_TEXT,
             "device": _DEVICE,
         },
         "required": ["appHost", "slug", "password"],
@@ -67,6 +74,7 @@ _REGISTRATION = Component(
                 "anyOf": [
                     {"type": "string", "minLength": MIN_PASSWORD, "maxLength": MAX_PASSWORD},
                     {"type": "integer", "minimum": 10 ** (MIN_PASSWORD - 1), "maximum": _MOST},
+                    {"type": "integer", "minimum": _LEAST, "maximum": -(10 ** (MIN_PASSWORD - 2))},
                 ]
             },
             "name": {**_OPTIONAL_TEXT, "maxLength": MAX_NAME},

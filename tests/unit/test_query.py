@@ -114,6 +114,7 @@ REFUSALS = {
     "limit negative": ({"limit": -1}, "query.limit: got -1, allowed is an integer from 1 to 1000"),
     "limit too high": ({"limit": MOST + 1}, "query.limit: got 1001"),
     "limit a boolean": ({"limit": True}, "query.limit: got True"),
+    "limit the other boolean": ({"limit": False}, "query.limit: got False"),
     "limit a fraction": ({"limit": 1.5}, "query.limit: got 1.5"),
     "limit a word": ({"limit": "ten"}, "query.limit: got 'ten'"),
     "count a number": ({"count": 1}, "query.count: got 1, allowed is true or false"),

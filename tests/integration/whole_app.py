@@ -1,0 +1,149 @@
+"""The ingress with every route over HTTP and a real store, in a thread of the test process: no Ray, and nothing generates."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from functools import cache
+from typing import Any
+
+import httpx
+import uvicorn
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deployments.ingress.auth import GuardedRoute
+from deployments.ingress.routes import route_table
+from deployments.ingress.tokens import Tokens
+from deployments.ingress.web import web_app
+from deployments.models import ModelText
+from deployments.settings import Settings
+from deployments.tasks import Supervisor
+from pipeline.accounts import Account, Accounts, Role
+from pipeline.passwords import Passwords
+from pipeline.store.account_keys import AccountKeys
+from pipeline.store.accounts import RedisAccounts
+from pipeline.store.connection import connect_impatient
+from tests.unit.accounts_in_memory import cheap_hasher
+from tests.waiting import wait_for
+
+MODELS = [{"id": "org/small", "aliases": ["documented"], "engine": "scripted", "source": "none"}]
+#: A sync prompt is not waited for: nothing generates.
+SYNC_WAIT_S = 0.001
+
+
+class FirstPart:
+    """Ends an event stream behind its first part: it would stay open for ever, and clients of tests read to the end."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_stream = False
+        over = asyncio.Event()
+
+        async def pass_on(message: Message) -> None:
+            nonlocal is_stream
+            if over.is_set():
+                return
+            if message["type"] == "http.response.start":
+                is_stream = any(
+                    name == b"content-type" and value.startswith(b"text/event-stream")
+                    for name, value in message["headers"]
+                )
+            elif is_stream and message.get("body"):
+                over.set()
+                message = {**message, "more_body": False}
+            await send(message)
+
+        async def hang_up() -> Message:
+            message = asyncio.ensure_future(receive())
+            ended = asyncio.ensure_future(over.wait())
+            await asyncio.wait({message, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if message.done():
+                ended.cancel()
+                return message.result()
+            message.cancel()
+            return {"type": "http.disconnect"}
+
+        await self._app(scope, hang_up, pass_on)
+
+
+class WholeApp:
+    """A running one."""
+
+    def __init__(self, url: str, tokens: Tokens, accounts: Mapping[str, Account]) -> None:
+        self.url = url
+        self._tokens = tokens
+        self._accounts = accounts
+
+    def token(self, slug: str) -> str:
+        """An access token of ``alice``, ``bob`` or ``root`` (the admin)."""
+        return self._tokens.issue(self._accounts[slug], app_id="app-1", device="test").encoded
+
+    def client(self, slug: str | None = None) -> httpx.Client:
+        headers = {} if slug is None else {"Authorization": f"Bearer {self.token(slug)}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=10)
+
+
+def settings_for(redis_url: str) -> Settings:
+    return Settings.parse({"redis_url": redis_url, "models": MODELS, "sync_wait_s": SYNC_WAIT_S})
+
+
+@cache
+def _key() -> RSAPrivateKey:
+    return generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@contextmanager
+def running_app(redis_url: str) -> Iterator[WholeApp]:
+    """Serve the whole table on loopback, with two users and an admin in the store."""
+    tokens = Tokens(_key(), lifetime_s=3600)
+    made: dict[str, Account] = {}
+    settings = settings_for(redis_url)
+
+    @asynccontextmanager
+    async def whole(app: Any) -> Any:
+        client = connect_impatient(redis_url)
+        supervisor = Supervisor()
+        accounts = Accounts(RedisAccounts(client, AccountKeys(settings.redis_namespace)), Passwords(cheap_hasher()))
+        for slug, roles in (("alice", [Role.USER]), ("bob", [Role.USER]), ("root", [Role.ADMIN, Role.USER])):
+            made[slug] = await accounts.draft(slug=slug, password="correct horse", name="", roles=tuple(roles))
+            await accounts.store.create(made[slug])
+        app.router.routes.extend(_table(settings, client, accounts, tokens, supervisor))
+        yield
+        await supervisor.stop()
+        await client.aclose()
+
+    server = uvicorn.Server(
+        uvicorn.Config(
+            FirstPart(web_app([], lifespan=whole)),
+            log_level="warning",
+            lifespan="on",
+            ws="none",
+            timeout_graceful_shutdown=5,
+        )
+    )
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread.start()
+        try:
+            wait_for(lambda: server.started or not thread.is_alive(), what="the app's start")
+            assert thread.is_alive()
+            yield WholeApp(url, tokens, made)
+        finally:
+            server.should_exit = True
+            thread.join(20)
+    assert not thread.is_alive()
+
+
+def _table(
+    settings: Settings, client: Any, accounts: Accounts, tokens: Tokens, supervisor: Supervisor
+) -> list[GuardedRoute]:
+    texts = {spec.id: ModelText.open(spec, settings) for spec in settings.models}
+    return route_table(settings, client, accounts=accounts, tokens=tokens, texts=texts, supervisor=supervisor)
