@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import httpx
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from redis.exceptions import RedisError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.ingress.auth import GuardedRoute
 from deployments.ingress.routes import route_table
 from deployments.ingress.tokens import Tokens
 from deployments.ingress.web import web_app
@@ -23,6 +25,7 @@ from deployments.models import ModelText
 from deployments.settings import Settings
 from deployments.tasks import Supervisor
 from pipeline.accounts import Account, Accounts, Role
+from pipeline.errors import StoreUnavailable
 from pipeline.passwords import Passwords
 from pipeline.store.account_keys import AccountKeys
 from pipeline.store.accounts import RedisAccounts
@@ -33,6 +36,7 @@ from tests.waiting import wait_for
 MODELS = [{"id": "org/small", "aliases": ["documented"], "engine": "scripted", "source": "none"}]
 #: A sync prompt is not waited for: nothing generates.
 SYNC_WAIT_S = 0.001
+TOKEN_S = 3600
 
 
 class FirstPart:
@@ -75,14 +79,17 @@ class FirstPart:
 class WholeApp:
     """A running one."""
 
-    def __init__(self, url: str, tokens: Tokens, accounts: Mapping[str, Account]) -> None:
+    def __init__(self, url: str, accounts: Mapping[str, Account]) -> None:
         self.url = url
-        self._tokens = tokens
         self._accounts = accounts
 
-    def token(self, slug: str) -> str:
-        """An access token of ``alice``, ``bob`` or ``root`` (the admin)."""
-        return self._tokens.issue(self._accounts[slug], app_id="app-1", device="test").encoded
+    def token(self, slug: str, *, age_s: float = 0, roles: Sequence[str] | None = None) -> str:
+        """An access token of ``alice``, ``bob`` or ``root`` (the admin), issued some time ago, perhaps with other roles."""
+        account = self._accounts[slug]
+        if roles is not None:
+            account = replace(account, roles=tuple(roles))
+        tokens = Tokens(_key(), lifetime_s=TOKEN_S, clock=lambda: time.time() - age_s)
+        return tokens.issue(account, app_id="app-1", device="test").encoded
 
     def client(self, slug: str | None = None) -> httpx.Client:
         headers = {} if slug is None else {"Authorization": f"Bearer {self.token(slug)}"}
@@ -100,8 +107,7 @@ def _key() -> RSAPrivateKey:
 
 @contextmanager
 def running_app(redis_url: str) -> Iterator[WholeApp]:
-    """Serve the whole table on loopback, with two users and an admin in the store."""
-    tokens = Tokens(_key(), lifetime_s=3600)
+    """Serve the whole table on loopback, with two users and an admin in the store, if there is one."""
     made: dict[str, Account] = {}
     settings = settings_for(redis_url)
 
@@ -112,10 +118,21 @@ def running_app(redis_url: str) -> Iterator[WholeApp]:
         accounts = Accounts(RedisAccounts(client, AccountKeys(settings.redis_namespace)), Passwords(cheap_hasher()))
         for slug, roles in (("alice", [Role.USER]), ("bob", [Role.USER]), ("root", [Role.ADMIN, Role.USER])):
             made[slug] = await accounts.draft(slug=slug, password="correct horse", name="", roles=tuple(roles))
-            await accounts.store.create(made[slug])
-        app.router.routes.extend(_table(settings, client, accounts, tokens, supervisor))
+            with suppress(StoreUnavailable, RedisError):
+                await accounts.store.create(made[slug])
+        app.router.routes.extend(
+            route_table(
+                settings,
+                client,
+                accounts=accounts,
+                tokens=Tokens(_key(), lifetime_s=TOKEN_S),
+                texts={spec.id: ModelText.open(spec, settings) for spec in settings.models},
+                supervisor=supervisor,
+            )
+        )
         yield
         await supervisor.stop()
+        accounts.passwords.close()
         await client.aclose()
 
     server = uvicorn.Server(
@@ -130,20 +147,12 @@ def running_app(redis_url: str) -> Iterator[WholeApp]:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         thread.start()
         try:
             wait_for(lambda: server.started or not thread.is_alive(), what="the app's start")
             assert thread.is_alive()
-            yield WholeApp(url, tokens, made)
+            yield WholeApp(f"http://127.0.0.1:{listening.getsockname()[1]}", made)
         finally:
             server.should_exit = True
             thread.join(20)
     assert not thread.is_alive()
-
-
-def _table(
-    settings: Settings, client: Any, accounts: Accounts, tokens: Tokens, supervisor: Supervisor
-) -> list[GuardedRoute]:
-    texts = {spec.id: ModelText.open(spec, settings) for spec in settings.models}
-    return route_table(settings, client, accounts=accounts, tokens=tokens, texts=texts, supervisor=supervisor)

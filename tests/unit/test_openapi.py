@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.ingress import openapi, wire_schemas
-from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission
+from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission, unguarded
 from deployments.ingress.fields import Boolean, Integer, Number, Object, Strings, Text, WireModel
 from deployments.ingress.openapi import document, undocumented
 from deployments.ingress.operation import STRING, Component, Operation, exactly
@@ -54,6 +54,7 @@ def test_it_lists_exactly_the_mounted_routes():
 def test_every_route_says_what_it_is_and_does():
     """A route without ``operation``, or whose endpoint has no docstring: see CONTRIBUTING, "Adding a route"."""
     assert undocumented(routes()) == []
+    assert unguarded(routes()) == []
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
