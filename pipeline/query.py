@@ -118,6 +118,8 @@ def _descending(order: list[Any]) -> bool:
 def _limit(value: Any) -> int:
     if isinstance(value, str) and value.isdigit():
         value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if value is None:
         return DEFAULT_LIMIT
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST:

@@ -75,7 +75,7 @@ def test_a_filter_that_does_not_name_the_status_lists_every_status():
 
 
 @pytest.mark.parametrize(
-    ("limit", "parsed"), [(None, DEFAULT_LIMIT), (0, DEFAULT_LIMIT), (1, 1), (MOST, MOST), ("20", 20)]
+    ("limit", "parsed"), [(None, DEFAULT_LIMIT), (0, DEFAULT_LIMIT), (1, 1), (MOST, MOST), ("20", 20), (20.0, 20)]
 )
 def test_limit(limit: Any, parsed: int):
     assert parse_query({"limit": limit}).limit == parsed
