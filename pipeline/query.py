@@ -7,6 +7,7 @@ This much of the language is understood: ``equals`` and ``in`` (``isInList``) on
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ DEFAULT_LIMIT = 20
 MOST = 1000
 FIELDS = ("id", "threadId", "status")
 _OPERATORS = {"equals": "equals", "in": "in", "isInList": "in"}
+#: ``isdigit`` would let in what ``int`` does not take, such as "²".
+_INTEGER = re.compile(r"[+-]?[0-9]{1,20}\Z")
 _ACTIVE = (Status.SCHEDULED, Status.RUNNING, Status.ERRORED)
 
 
@@ -116,7 +119,7 @@ def _descending(order: list[Any]) -> bool:
 
 
 def _limit(value: Any) -> int:
-    if isinstance(value, str) and value.isdigit():
+    if isinstance(value, str) and _INTEGER.match(value):
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)

@@ -75,7 +75,8 @@ def test_a_filter_that_does_not_name_the_status_lists_every_status():
 
 
 @pytest.mark.parametrize(
-    ("limit", "parsed"), [(None, DEFAULT_LIMIT), (0, DEFAULT_LIMIT), (1, 1), (MOST, MOST), ("20", 20), (20.0, 20)]
+    ("limit", "parsed"),
+    [(None, DEFAULT_LIMIT), (0, DEFAULT_LIMIT), (1, 1), (MOST, MOST), ("20", 20), ("+20", 20), (20.0, 20)],
 )
 def test_limit(limit: Any, parsed: int):
     assert parse_query({"limit": limit}).limit == parsed
@@ -116,6 +117,7 @@ REFUSALS = {
     "limit a boolean": ({"limit": True}, "query.limit: got True"),
     "limit the other boolean": ({"limit": False}, "query.limit: got False"),
     "limit a fraction": ({"limit": 1.5}, "query.limit: got 1.5"),
+    "limit a digit that is no number": ({"limit": "²"}, "query.limit: got '²'"),
     "limit a word": ({"limit": "ten"}, "query.limit: got 'ten'"),
     "count a number": ({"count": 1}, "query.count: got 1, allowed is true or false"),
 }  # fmt: skip
