@@ -56,7 +56,7 @@ def moments_of(prompt_id: str, commands: list[tuple[float, str]]) -> dict[str, f
         name, key, rest = words[0].upper(), words[1], " ".join(words[2:])
         if name == "HSETNX" or (name == "ZADD" and ":i:all" in key):
             found.setdefault("accepted", moment)
-        elif name == "HINCRBY" and rest.startswith("fence"):
+        elif name == "HSET" and rest.startswith("fence "):
             found.setdefault("granted", moment)
         elif name == "HSET" and rest.startswith("holder"):
             found.setdefault("claimed", moment)

@@ -1,7 +1,7 @@
 """The ledger of one model's queue: a named, detached actor that grants leases and lets time pass over the queue.
 
-Needed for a waiting prompt to start, for nothing else: accepting, cancelling, reading, streaming and a running attempt's
-own records go to the store directly (DESIGN §2). It keeps nothing that the store does not.
+Needed for time to pass, for nothing else: accepting, cancelling, reading, streaming and a running attempt's own records go to
+the store directly (DESIGN §2), and while it restarts the routers grant by themselves. It keeps nothing that the store does not.
 """
 
 from __future__ import annotations

@@ -18,13 +18,13 @@ from deployments.tasks import Supervisor
 from pipeline.store.bells import listen
 from pipeline.store.connection import connect_patient
 from pipeline.store.keys import Keys
-from pipeline.store.queue import Grant
+from pipeline.store.queue import Grant, ModelQueue
 
 logger = logging.getLogger("ray.serve")
 
 #: Longest time without asking the ledger, seconds: a ring of the bell may get lost.
 POLL_S = 1.0
-#: Pause before asking a ledger again that is being restarted, seconds.
+#: The same while the ledger is being restarted, seconds.
 LEDGER_RETRY_S = 0.1
 #: Pause after a replica was full, seconds.
 FULL_PAUSE_S = 0.25
@@ -35,9 +35,17 @@ BATCH = 64
 class Dispatcher:
     """Leases the prompts of one model and hands each to a replica."""
 
-    def __init__(self, settings: Settings, model_id: str, handle: DeploymentHandle, supervisor: Supervisor) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        model_id: str,
+        handle: DeploymentHandle,
+        queue: ModelQueue,
+        supervisor: Supervisor,
+    ) -> None:
         self._settings = settings
         self._model_id = model_id
+        self._queue = queue
         self._handle = handle
         self._supervisor = supervisor
         self._woken = asyncio.Event()
@@ -60,17 +68,19 @@ class Dispatcher:
             self._woken.clear()
             try:
                 grants = await ledger.grant.remote(BATCH)
+                poll_s = POLL_S
             except ActorUnavailableError:
-                # It restarts, within 2 s. The supervisor's growing pause would come on top.
-                await asyncio.sleep(LEDGER_RETRY_S)
-                continue
+                # It restarts, which takes seconds. A grant is one script of the store, whoever calls it; only what the passing of
+                # time brings about (expiry, retries) waits for the ledger.
+                grants = await self._queue.grant(BATCH, self._settings.claim_s)
+                poll_s = LEDGER_RETRY_S
             for grant in grants:
                 self._supervisor.spawn(self._dispatch(ledger, grant), name=f"dispatch {self._model_id}")
             if len(grants) == BATCH:
                 continue
             # Nothing waits any more, or no permit is free: whatever changes that rings.
             try:
-                await asyncio.wait_for(self._woken.wait(), POLL_S)
+                await asyncio.wait_for(self._woken.wait(), poll_s)
             except TimeoutError:
                 continue
 
@@ -108,11 +118,12 @@ class Router:
 
     async def __init__(self, settings: Settings, models: dict[str, DeploymentHandle]) -> None:
         self._supervisor = Supervisor()
-        self._dispatchers = {
-            model_id: Dispatcher(settings, model_id, handle, self._supervisor) for model_id, handle in models.items()
-        }
         keys = Keys(settings.redis_namespace)
         client = connect_patient(settings.redis_url.get_secret_value())
+        self._dispatchers = {
+            model_id: Dispatcher(settings, model_id, handle, ModelQueue(client, keys, model_id), self._supervisor)
+            for model_id, handle in models.items()
+        }
         by_channel = {keys.wake(model_id): dispatcher for model_id, dispatcher in self._dispatchers.items()}
 
         async def hear_bells() -> None:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Iterable
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from deployments.tasks import Supervisor
-from pipeline.store.bells import RECONNECT_S
+from pipeline.store.bells import RECONNECT_S, Ring
 from pipeline.store.keys import Keys
-from pipeline.store.logs import LogEntry, LogReader
+from pipeline.store.logs import LogEntry, LogReader, RawPage, decode_page
 
 logger = logging.getLogger("ray.serve")
 
 #: A watch that has heard nothing for this long looks anyway, seconds: a ring may have been lost.
 LOOK_ANYWAY_S = 5.0
+#: Entries a watch keeps for a reader that is busy; one that falls further behind reads the log.
+MOST_HEARD = 64
 
 
 class Watch:
@@ -29,31 +31,60 @@ class Watch:
     def __init__(self) -> None:
         self._news = asyncio.Event()
         self._blind = False
+        self._place: int | None = None
+        self._heard: deque[LogEntry] = deque()
         #: Place of the prompt whose end this watch waits for, None if it waits for anything.
         self.awaited: int | None = None
         #: Whether the awaited prompt's end has rung.
         self.has_ended = False
 
-    def ring(self, payload: bytes) -> None:
-        place, _, end = payload.partition(b" ")
-        if end and int(place) == self.awaited:
+    def follow(self, place: int | None) -> None:
+        """Keep the entries that ring for the prompt at ``place``, and let other prompts' rings pass; None hears every ring."""
+        self._place = place
+        self._heard.clear()
+
+    def heard(self, number: int) -> list[LogEntry]:
+        """The entries of the followed prompt that rang and come directly behind entry ``number``; each is given once."""
+        entries: list[LogEntry] = []
+        while self._heard:
+            entry = self._heard.popleft()
+            if entry.number == number + 1:
+                entries.append(entry)
+                number += 1
+            elif entry.number > number:
+                # One in between did not ring. It is in the log, as are those behind it.
+                self._heard.clear()
+                self.ring_blindly()
+        return entries
+
+    def ring(self, ring: Ring) -> None:
+        if ring.is_end and ring.place == self.awaited:
             self.has_ended = True
-        self._news.set()
+        if self._place is None:
+            self._news.set()
+        elif self._place == ring.place:
+            if ring.entry is None or len(self._heard) == MOST_HEARD:
+                self.ring_blindly()
+            else:
+                self._heard.append(ring.entry)
+                self._news.set()
 
     def ring_blindly(self) -> None:
-        """Rings may have been missed."""
+        """Rings may have been missed, or said too little."""
         self._blind = True
         self._news.set()
 
     async def news(self) -> bool:
-        """Wait until something may have changed. False if nothing rang: it is time to look whether a ring was lost."""
-        try:
-            # Not ``wait_for``: before Python 3.12 it loses a cancellation that comes together with a ring (cpython#86296), and
-            # with it the end of whoever waits for a limited time.
-            async with asyncio.timeout(LOOK_ANYWAY_S):
-                await self._news.wait()
-        except TimeoutError:
-            return False
+        """Wait until something may have changed. False if what rang is not all there is to know, or nothing rang at all: it is
+        time to look into the store."""
+        if not self._news.is_set():
+            try:
+                # Not ``wait_for``: before Python 3.12 it loses a cancellation that comes together with a ring (cpython#86296),
+                # and with it the end of whoever waits for a limited time.
+                async with asyncio.timeout(LOOK_ANYWAY_S):
+                    await self._news.wait()
+            except TimeoutError:
+                return False
         rang = not self._blind
         self._news.clear()
         self._blind = False
@@ -136,9 +167,8 @@ class Hub:
                     self._confirmed[channel].set()
                     for watch in watches:
                         watch.ring_blindly()
-                elif message["type"] == "message":
-                    for watch in watches:
-                        watch.ring(message["data"])
+                elif message["type"] == "message" and watches:
+                    _ring(watches, message["data"])
         except (RedisError, OSError) as error:
             logger.warning("store: bells lost (%s), connecting again", type(error).__name__)
             await asyncio.sleep(RECONNECT_S)
@@ -171,4 +201,25 @@ class Hub:
                 continue
             for future, page in zip(wanted.values(), pages, strict=True):
                 if not future.done():
-                    future.set_result(page)
+                    _settle(future, page)
+
+
+def _ring(watches: Iterable[Watch], payload: bytes) -> None:
+    try:
+        ring = Ring.parse(payload)
+    except (ValueError, KeyError, TypeError):
+        # Another version of the service rang. The log is what counts.
+        for watch in watches:
+            watch.ring_blindly()
+        return
+    for watch in watches:
+        watch.ring(ring)
+
+
+def _settle(future: asyncio.Future[list[LogEntry]], page: RawPage) -> None:
+    """Each reader its own page: a log that cannot be read is no matter of the others."""
+    try:
+        future.set_result(decode_page(page))
+    except (ValueError, KeyError, TypeError) as error:
+        future.set_exception(error)
+        future.exception()  # See above.

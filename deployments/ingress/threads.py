@@ -59,16 +59,21 @@ class ThreadReader:
         """
         async with self._hub.watch(user_id, thread_id) as watch:
             place, ref, number = await self._start(user_id, thread_id, cursor)
+            watch.follow(place if ref else None)
+            #: Whether the log may hold entries behind ``number`` that did not ring.
+            may_have_missed = True
             while True:
                 if ref is None:
+                    watch.follow(None)
                     following = await self._logs.following(user_id, thread_id, place)
                     if following is None:
                         await watch.news()
                         # A thread that was empty for long is forgotten; it counts from the beginning again.
                         place = min(place, await self._logs.last_place(user_id, thread_id))
                         continue
-                    (place, ref), number = following, 0
-                entries = await self._hub.read(ref, number)
+                    (place, ref), number, may_have_missed = following, 0, True
+                    watch.follow(place)
+                entries = await self._hub.read(ref, number) if may_have_missed else watch.heard(number)
                 for entry in entries:
                     number = entry.number
                     yield ThreadEvent(
@@ -76,11 +81,12 @@ class ThreadReader:
                     )
                     if entry.delta.kind is DeltaKind.END:
                         ref = None
-                if not entries:
-                    if await self._is_over(ref, number):
-                        ref = None
-                    else:
-                        await watch.news()
+                if entries:
+                    continue
+                if may_have_missed and await self._is_over(ref, number):
+                    ref = None
+                else:
+                    may_have_missed = not await watch.news()
 
     async def _start(self, user_id: str, thread_id: str, cursor: Cursor | None) -> tuple[int, str | None, int]:
         last = await self._logs.last_place(user_id, thread_id)

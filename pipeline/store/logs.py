@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
+import orjson
 from redis.asyncio import Redis
 
 from pipeline.delta import Delta, DeltaKind, FinishReason
@@ -14,6 +15,9 @@ from pipeline.store.keys import Keys
 
 #: Field names of an entry are one letter: they are stored with every token.
 _KIND, _CHOICE, _TEXT, _IDS, _REASON, _ERROR, _MESSAGE = "k", "c", "t", "i", "r", "e", "m"
+
+#: Entries as the client returns them: id and fields.
+RawPage: TypeAlias = list[tuple[bytes, dict[bytes, bytes]]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,24 +49,34 @@ def encode_delta(delta: Delta) -> list[str | bytes]:
 
 def decode_entry(entry_id: bytes, fields: dict[bytes, bytes] | Sequence[bytes]) -> LogEntry:
     raw = fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
+    shown = {name.decode(): value.decode() for name, value in raw.items() if name != _IDS.encode()}
+    return _entry(int(entry_id.split(b"-")[0]), shown, unpack_token_ids(raw.get(_IDS.encode(), b"")))
 
-    def text(name: str) -> str | None:
-        value = raw.get(name.encode())
-        return None if value is None else value.decode()
 
-    reason = text(_REASON)
+def decode_rung_entry(number: int, document: bytes) -> LogEntry:
+    """An entry as the bell carries it: without token ids."""
+    return _entry(number, orjson.loads(document), ())
+
+
+def _entry(number: int, fields: Mapping[str, str], token_ids: tuple[int, ...]) -> LogEntry:
+    reason = fields.get(_REASON)
     return LogEntry(
-        number=int(entry_id.split(b"-")[0]),
+        number=number,
         delta=Delta(
-            kind=DeltaKind(text(_KIND) or ""),
-            choice=int(text(_CHOICE) or 0),
-            text=text(_TEXT) or "",
-            token_ids=unpack_token_ids(raw.get(_IDS.encode(), b"")),
+            kind=DeltaKind(fields.get(_KIND, "")),
+            choice=int(fields.get(_CHOICE, 0)),
+            text=fields.get(_TEXT, ""),
+            token_ids=token_ids,
             finish_reason=None if reason is None else FinishReason(reason),
-            error=text(_ERROR),
+            error=fields.get(_ERROR),
         ),
-        message_id=text(_MESSAGE) or "",
+        message_id=fields.get(_MESSAGE, ""),
     )
+
+
+def decode_page(page: RawPage) -> list[LogEntry]:
+    """Raises ValueError, KeyError or TypeError if another version of the service wrote what this one cannot read."""
+    return [decode_entry(entry_id, fields) for entry_id, fields in page]
 
 
 class LogReader:
@@ -72,12 +86,12 @@ class LogReader:
         self._client = client
         self._keys = keys
 
-    async def read(self, cursors: Iterable[tuple[str, int]], count: int = 256) -> list[list[LogEntry]]:
-        """For each (ref, number) up to ``count`` entries behind that number, in one round trip."""
+    async def read(self, cursors: Iterable[tuple[str, int]], count: int = 256) -> list[RawPage]:
+        """For each (ref, number) up to ``count`` entries behind that number, in one round trip. For ``decode_page``."""
         pipe = self._client.pipeline(transaction=False)
         for ref, number in cursors:
             pipe.xrange(self._keys.log(ref), min=f"({number}-0", count=count)
-        return [[decode_entry(entry_id, fields) for entry_id, fields in entries] for entries in await pipe.execute()]
+        return await pipe.execute()
 
     async def first_unfinished(self, user_id: str, thread_id: str) -> tuple[int, str] | None:
         """Place and ref of the first prompt of the thread that has not ended."""

@@ -6,6 +6,7 @@ Write to it with ``begin``, ``add`` and ``end``, which ring the thread's bell as
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,7 +50,15 @@ class MemoryLogs:
         return ref
 
     def add(self, ref: str, text: str) -> None:
-        self._append(ref, Delta(text=text, token_ids=tuple(text.encode())), "")
+        self._append(ref, Delta(text=text, token_ids=tuple(text.encode())), "", rings=True)
+
+    def add_unheard(self, ref: str, text: str) -> None:
+        """The ring gets lost."""
+        self._append(ref, Delta(text=text, token_ids=tuple(text.encode())), "", rings=False)
+
+    def spoil(self, ref: str) -> None:
+        """What is written last was written by a version of the service that knows more."""
+        self._streams[self.keys.log(ref)][-1][1][b"k"] = b"smell"
 
     def end(self, ref: str, status: Status = Status.COMPLETED, text: str = "") -> None:
         self._hashes[self.keys.prompt(ref)]["status"] = status.value.encode()
@@ -57,7 +66,7 @@ class MemoryLogs:
         reason = {Status.COMPLETED: FinishReason.STOP, Status.CANCELED: FinishReason.CANCELED}.get(
             status, FinishReason.ERROR
         )
-        self._append(ref, Delta(kind=DeltaKind.END, text=text, finish_reason=reason), " end")
+        self._append(ref, Delta(kind=DeltaKind.END, text=text, finish_reason=reason), " end", rings=True)
 
     def erase(self, ref: str) -> None:
         place = self._hashes.pop(self.keys.prompt(ref))["place"].decode()
@@ -74,14 +83,16 @@ class MemoryLogs:
         for pubsub in self.pubsubs:
             pubsub.messages.put_nowait(ConnectionError("gone"))
 
-    def _append(self, ref: str, delta: Delta, ring: str) -> None:
+    def _append(self, ref: str, delta: Delta, end: str, *, rings: bool) -> None:
         record = self._hashes[self.keys.prompt(ref)]
         number = int(record["entries"]) + 1
         record["entries"] = b"%d" % number
         fields = [part if isinstance(part, bytes) else part.encode() for part in encode_delta(delta)]
-        entry = [b"%d-0" % number, dict(zip(fields[::2], fields[1::2], strict=True))]
+        entry: list[Any] = [b"%d-0" % number, dict(zip(fields[::2], fields[1::2], strict=True))]
         self._streams.setdefault(self.keys.log(ref), []).append(entry)
-        self.ring(record["place"].decode() + ring)
+        if rings:
+            shown = {name.decode(): value.decode() for name, value in entry[1].items() if name != b"i"}
+            self.ring(f"{record['place'].decode()} {number}{end}\n{json.dumps(shown)}")
 
     # -- what the client does -------------------------------------------------------------------------------------------
 

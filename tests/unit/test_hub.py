@@ -7,6 +7,7 @@ from deployments import tasks
 from deployments.ingress import hub as module
 from deployments.ingress.hub import Hub, Watch
 from deployments.tasks import Supervisor
+from pipeline.store.bells import Ring
 from tests.unit.logs_in_memory import THREAD, USER, MemoryLogs
 from tests.waiting import until
 
@@ -56,7 +57,7 @@ async def test_a_cancellation_that_comes_together_with_a_ring_is_not_lost(turns:
     watch = Watch()
     waiting = asyncio.create_task(watch.news())
     await until(lambda: watch._news._waiters)
-    watch.ring(b"1")
+    watch.ring(Ring(place=1, entry=None, is_end=False))
     for _ in range(turns):
         await asyncio.sleep(0)
     if waiting.cancel():
@@ -118,6 +119,24 @@ async def test_a_failed_read_is_its_readers_and_the_next_one_works(hub: Hub, log
     with pytest.raises(ConnectionError):
         await asyncio.wait_for(hub.read(ref, 0), 5)
     assert len(await asyncio.wait_for(hub.read(ref, 0), 5)) == 1
+
+
+async def test_a_log_that_cannot_be_read_is_no_matter_of_the_others(hub: Hub, logs: MemoryLogs):
+    a, b = logs.begin("a"), logs.begin("b")
+    logs.add(a, "of a")
+    logs.spoil(a)
+    logs.add(b, "of b")
+    failed, page = await asyncio.wait_for(asyncio.gather(hub.read(a, 0), hub.read(b, 0), return_exceptions=True), 5)
+    assert isinstance(failed, ValueError)
+    assert isinstance(page, list)
+    assert [entry.delta.text for entry in page] == ["of b"]
+
+
+async def test_a_ring_of_another_version_is_a_reason_to_look(hub: Hub, logs: MemoryLogs):
+    async with hub.watch(USER, THREAD) as watch:
+        await asyncio.wait_for(watch.news(), 5)
+        logs.ring('1 1\n{"k": "smell"}')
+        assert not await asyncio.wait_for(watch.news(), 5)
 
 
 async def test_a_reader_that_leaves_takes_nothing_from_the_others(hub: Hub, logs: MemoryLogs):

@@ -151,6 +151,60 @@ async def test_a_cursor_this_thread_never_had_begins_with_what_comes(reader: Thr
     assert shown(await asyncio.wait_for(waiting, 10)) == [("new", "fresh")]
 
 
+async def test_what_rings_is_not_read_again(reader: ThreadReader, logs: MemoryLogs):
+    ref = logs.begin("a")
+    waiting = asyncio.create_task(take(reader, 4))
+    # Found empty, and found empty again after the blind ring of the subscription.
+    await until(lambda: logs.commands.count("hmget") == 2)
+    reads = len(logs.round_trips)
+    for text in ("1", "2", "3"):
+        logs.add(ref, text)
+        await asyncio.sleep(0)
+    logs.end(ref)
+    assert shown(await asyncio.wait_for(waiting, 10)) == [("a", "1"), ("a", "2"), ("a", "3"), ("a", "end")]
+    assert len(logs.round_trips) == reads
+
+
+async def test_an_entry_whose_ring_is_lost_is_read_before_the_next(reader: ThreadReader, logs: MemoryLogs):
+    ref = logs.begin("a")
+    waiting = asyncio.create_task(take(reader, 5))
+    await until(lambda: logs.commands.count("hmget") == 2)
+    logs.add(ref, "1")
+    logs.add_unheard(ref, "2")
+    logs.add(ref, "3")
+    logs.add(ref, "4")
+    logs.end(ref)
+    events = await asyncio.wait_for(waiting, 10)
+    assert [event.entry.number for event in events] == [1, 2, 3, 4, 5]
+
+
+async def test_a_reader_that_falls_behind_what_is_kept_reads_the_log(
+    reader: ThreadReader, logs: MemoryLogs, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "MOST_HEARD", 2)
+    ref = logs.begin("a")
+    waiting = asyncio.create_task(take(reader, 11))
+    await until(lambda: logs.commands.count("hmget") == 2)
+    for number in range(10):
+        logs.add(ref, str(number))
+    logs.end(ref)
+    events = await asyncio.wait_for(waiting, 10)
+    assert [event.entry.number for event in events] == list(range(1, 12))
+
+
+async def test_prompts_that_run_beside_the_one_that_is_shown_cost_no_reads(reader: ThreadReader, logs: MemoryLogs):
+    a, b = logs.begin("a"), logs.begin("b")
+    waiting = asyncio.create_task(take(reader, 1))
+    await until(lambda: logs.commands.count("hmget") == 2)
+    reads = len(logs.round_trips)
+    for _ in range(20):
+        logs.add(b, "b")
+        await asyncio.sleep(0)
+    assert len(logs.round_trips) == reads
+    logs.add(a, "a")
+    assert shown(await asyncio.wait_for(waiting, 10)) == [("a", "a")]
+
+
 async def test_readers_do_not_disturb_each_other(reader: ThreadReader, logs: MemoryLogs):
     ref = logs.begin("a")
     both = [asyncio.create_task(take(reader, 4)) for _ in range(2)]

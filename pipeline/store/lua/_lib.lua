@@ -98,12 +98,16 @@ local function dequeue(p)
   redis.call('ZREM', K.due(p.model), p.ref)
 end
 
--- Entry ids of a log are our own counter, never the clock. The bell says which prompt of the thread has news (its place), and
--- whether it is its end.
-local function log_append(p, fields, ring)
+-- Entry ids of a log are our own counter, never the clock. The bell carries the entry (pipeline/store/bells.py, Ring): followers
+-- that missed none need not read the log. Token ids are left out, they are for resuming.
+local function log_append(p, fields, is_end)
   local n = redis.call('HINCRBY', K.prompt(p.ref), 'entries', 1)
   redis.call('XADD', K.log(p.ref), n .. '-0', unpack(fields))
-  redis.call('PUBLISH', K.bell(p.thread), ring or p.place)
+  local shown = {}
+  for i = 1, #fields, 2 do
+    if fields[i] ~= 'i' then shown[fields[i]] = fields[i + 1] end
+  end
+  redis.call('PUBLISH', K.bell(p.thread), p.place .. ' ' .. n .. (is_end and ' end' or '') .. '\n' .. cjson.encode(shown))
 end
 
 local function leave_lease(p)
@@ -118,7 +122,7 @@ local function close(p, status, now, fields)
   set_status(p, status, now)
   redis.call('HDEL', K.prompt(p.ref), 'tokens', 'sampling')
   redis.call('ZREM', K.thread_open(p.thread), p.ref)
-  log_append(p, fields, p.place .. ' end')
+  log_append(p, fields, true)
 end
 
 -- Back to the queue at its old place, without charge.
