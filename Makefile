@@ -50,6 +50,7 @@ bench: setup-bench ## measure side by side; writes benchmarks/results (about 20 
 	-$(VENV)/python -m benchmarks.accept
 	-$(VENV)/python -m benchmarks.profile_ttft
 	-$(VENV)/python -m benchmarks.queue_core --minutes 3
+	-$(VENV)/python -m benchmarks.listing
 
 clean: ## remove caches; .venv and data stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -21,10 +21,11 @@ from benchmarks import queue_worker, report
 from benchmarks.queue_worker import KEYS
 from benchmarks.report import Budget
 from benchmarks.store import MODEL, fresh_store, made_up_prompt
+from deployments.ingress import wire
 from deployments.local.valkey import AppendFsync
 from pipeline.delta import Delta, DeltaKind, FinishReason
 from pipeline.ids import new_id
-from pipeline.query import Query
+from pipeline.query import Query, newest_first
 from pipeline.store.attempts import AttemptStore
 from pipeline.store.connection import connect_patient
 from pipeline.store.listing import Listing
@@ -111,7 +112,8 @@ async def _fill(client: Redis, have: int, wanted: int, deadline: float) -> int:
 
 async def _measure(client: Redis) -> dict[str, float]:
     prompts, queue = PromptStore(client, KEYS), ModelQueue(client, KEYS, MODEL)
-    listing = Listing(client, KEYS, prompts)
+    listing = Listing(client, KEYS, prompts, time_of=wire.timestamp)
+    page = Query(limit=PAGE, order=newest_first(), count=True)
 
     async def accept() -> Callable[[], Awaitable[object]]:
         prompt = made_up_prompt("usr-0")
@@ -123,10 +125,10 @@ async def _measure(client: Redis) -> dict[str, float]:
         return lambda: _hand_back(queue, grants)
 
     async def own_page() -> None:
-        await listing.page(Query(limit=PAGE, descending=True, count=True), user_id="usr-0")
+        await listing.page(page, user_id="usr-0", show=wire.prompt_object)
 
     async def page_of_all() -> None:
-        await listing.page(Query(limit=PAGE, descending=True, count=True), user_id=None)
+        await listing.page(page, user_id=None, show=wire.prompt_object)
 
     spare = made_up_prompt("usr-1")
     await prompts.accept(spare)  # so that there is something to grant in an empty queue

@@ -20,6 +20,7 @@ from deployments.tasks import Supervisor
 from pipeline.store.connection import connect_patient
 from pipeline.store.keys import Keys
 from pipeline.store.queue import Grant, ModelQueue
+from pipeline.store.retention import BATCH, Retention
 
 logger = logging.getLogger("ray.serve")
 
@@ -28,15 +29,19 @@ PROTOCOL = 1
 NAMESPACE = "prompt-svc"
 #: A ledger no router has asked for this long ends itself, seconds. Routers ask every second.
 FORSAKEN_S = 60.0
+#: Seconds between two batches of prompts to erase, while there are more.
+BACKLOG_S = 0.1
 
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)
 class PromptLedger:
-    """Grants, expiry sweep, retry timers and fairness turns of one model's queue."""
+    """Grants, expiry sweep, retry timers and fairness turns of one model's queue; and retention, of all."""
 
     def __init__(self, settings: Settings, model_id: str) -> None:
         client = connect_patient(settings.redis_url.get_secret_value())
-        self._queue = ModelQueue(client, Keys(settings.redis_namespace), model_id)
+        keys = Keys(settings.redis_namespace)
+        self._queue = ModelQueue(client, keys, model_id)
+        self._retention = Retention(client, keys, settings.retention.days)
         self._claim_s = settings.claim_s
         self._sweep_s = settings.sweep_s
         self._last_asked = time.monotonic()
@@ -48,6 +53,8 @@ class PromptLedger:
             # Here, not in the constructor: that one runs outside the actor's event loop.
             self._supervisor = Supervisor()
             self._supervisor.keep_running(self._sweep_for_ever, name="sweep")
+            if not self._retention.is_for_ever:
+                self._supervisor.keep_running(self._retain_for_ever, name="retention")
         self._last_asked = time.monotonic()
         return await self._queue.grant(most, self._claim_s)
 
@@ -73,6 +80,14 @@ class PromptLedger:
             pause = self._sweep_s if swept.next_due_s is None else min(self._sweep_s, swept.next_due_s + 0.001)
             await asyncio.sleep(pause)
 
+    async def _retain_for_ever(self) -> None:
+        """Every ledger erases prompts of all models, those that have left the catalogue included: nobody else comes by."""
+        while True:
+            erased = await self._retention.erase_expired()
+            if erased:
+                logger.info("%d prompts were erased, they had been kept long enough", erased)
+            await asyncio.sleep(BACKLOG_S if erased == BATCH else self._sweep_s)
+
 
 async def _alive_nodes() -> list[str]:
     nodes = await asyncio.to_thread(ray.nodes)
@@ -81,7 +96,7 @@ async def _alive_nodes() -> list[str]:
 
 def ledger_name(settings: Settings, model_id: str) -> str:
     """Two apps with other stores or other timings have other ledgers."""
-    timings = _digest(f"{settings.claim_s} {settings.sweep_s}")
+    timings = _digest(f"{settings.claim_s} {settings.sweep_s} {settings.retention}")
     return f"prompt-ledger:{_queue_of(settings)}:v{PROTOCOL}-{timings}:{model_id}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from typing import Protocol
@@ -9,9 +10,10 @@ from typing import Protocol
 import ray
 from ray import serve
 
-from deployments.models import model_source
+from deployments.models import ModelText, model_source
 from deployments.replica.attempts import AttemptRunner
 from deployments.replica.heartbeat import Heartbeat
+from deployments.replica.histories import Histories
 from deployments.settings import ModelSpec, Settings
 from deployments.tasks import Supervisor
 from pipeline.engine import Engine
@@ -19,6 +21,7 @@ from pipeline.errors import EngineDead
 from pipeline.store.attempts import AttemptStore
 from pipeline.store.bells import listen
 from pipeline.store.connection import connect_patient
+from pipeline.store.history import HistoryReader
 from pipeline.store.keys import Keys
 
 logger = logging.getLogger("ray.serve")
@@ -49,6 +52,7 @@ class LLM:
 
     async def __init__(self, spec: ModelSpec, settings: Settings, engine_factory: EngineFactory = start_engine) -> None:
         self._engine = await engine_factory(spec, settings)
+        text = await asyncio.to_thread(ModelText.open, spec, settings)
         self._supervisor = Supervisor()
         self._replica = serve.get_replica_context().replica_id.unique_id
         node = ray.get_runtime_context().get_node_id()
@@ -57,6 +61,7 @@ class LLM:
         self._runner = AttemptRunner(
             store=AttemptStore(client, keys),
             engine=self._engine,
+            histories=Histories(HistoryReader(client, keys), text),
             model_id=spec.id,
             replica=self._replica,
             node=node,
@@ -93,6 +98,9 @@ class LLM:
     async def run(self, ref: str, fence: int, alone: bool) -> str:
         """Run one granted attempt; returns how it ended (``deployments.replica.attempts.Outcome``)."""
         return await self._runner.run(ref, fence, alone)
+
+    async def wake(self) -> None:
+        """Nothing: that it is called brings up a replica of a deployment that is scaled to zero."""
 
     async def check_health(self) -> None:
         """Called by Serve. A dead engine is not reported but acted on: waiting for three failed checks would cost 30 s."""

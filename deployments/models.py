@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,14 +58,19 @@ class ModelText:
         directory = model_files(model_source(spec, settings))
         return cls(spec, PromptRenderer(directory), _context_tokens(spec, directory))
 
+    @property
+    def render_chat(self) -> Callable[[Sequence[Mapping[str, Any]]], tuple[int, ...]]:
+        """Token ids of messages through the model's chat template, however many. Raises ClientError if it refuses them."""
+        return self._renderer.render_chat
+
     async def render(self, submission: PromptSubmission) -> tuple[int, ...]:
         """Token ids of the prompt, in the client's template or the model's own.
 
         Raises:
             PromptTooLong: no token of an answer would fit behind it.
-            ClientError: the model's template refuses it.
+            ClientError: the model's template refuses it, or the client's has a variable without a value.
         """
-        if len(submission.prompt) > INLINE_CHARACTERS:
+        if submission.characters > INLINE_CHARACTERS:
             token_ids = await asyncio.to_thread(self._render, submission)
         else:
             token_ids = self._render(submission)

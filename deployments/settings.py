@@ -5,10 +5,29 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipeline.errors import ServerError
+from pipeline.permits import DEFAULT_GRANTS, is_grant
+from pipeline.priority import HIGHEST, LOWEST
+from pipeline.prompt_type import Capability
+from pipeline.states import Status
+
+#: What an engine can do at all; a model does as much of it as its catalogue entry says. The scripted one makes everything up.
+ENGINE_CAPABILITIES: dict[str, frozenset[Capability]] = {
+    "vllm": frozenset({Capability.TEXT_GENERATION, Capability.IMAGE_TEXT_TO_TEXT}),
+    "scripted": frozenset(Capability),
+}
 
 
 class InvalidSettings(ServerError):
@@ -36,6 +55,8 @@ class ModelSpec(BaseModel):
     engine: Literal["vllm", "scripted"] = "vllm"
     #: Hugging Face id, a path, or ``embedded:smollm2`` (the model that ships with the project).
     source: str
+    #: What it can do: prompts of other types are refused, or run on the first model that can.
+    capabilities: tuple[Capability, ...] = Field(default=(Capability.TEXT_GENERATION,), min_length=1)
     #: Attempts one replica runs at the same time.
     permits: int = Field(default=32, ge=1, le=1024)
     #: Longest prompt plus answer, in tokens. None: what the model was trained for.
@@ -45,6 +66,35 @@ class ModelSpec(BaseModel):
     resume: Literal["prefix", "replay"] = "prefix"
     #: Arguments of the engine, passed on as they are (vLLM: ``AsyncEngineArgs``).
     engine_args: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _engine_is_capable(self) -> ModelSpec:
+        possible = ENGINE_CAPABILITIES[self.engine]
+        for capability in self.capabilities:
+            if capability not in possible:
+                raise ValueError(
+                    f"capabilities: got {capability.value!r}, allowed for the engine {self.engine!r} is one of "
+                    f"{sorted(item.value for item in possible)}"
+                )
+        return self
+
+
+class RetentionSpec(BaseModel):
+    """How long prompts are kept after their end, in days. None: until somebody erases them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Days that a completed prompt is kept.
+    completed: float | None = Field(default=None, gt=0, le=36_500)
+    #: Days that a prompt which failed for good is kept.
+    abandoned: float | None = Field(default=None, gt=0, le=36_500)
+    #: Days that a cancelled prompt is kept.
+    canceled: float | None = Field(default=None, gt=0, le=36_500)
+
+    @property
+    def days(self) -> dict[Status, float]:
+        """By the status a prompt ended in, those that are not kept for ever."""
+        return {Status(name): kept for name, kept in self.model_dump(exclude_none=True).items()}
 
 
 class Settings(BaseSettings):
@@ -61,7 +111,7 @@ class Settings(BaseSettings):
 
     #: The catalogue; each model becomes one deployment.
     models: tuple[ModelSpec, ...] = Field(min_length=1)
-    #: Id of the model that runs a prompt which names none; empty: the first one.
+    #: Id of the model that runs a prompt which names none, until an admin makes another one the default; empty: the first.
     default_model: str = ""
 
     #: Directory for keys and the embedded store's files.
@@ -75,12 +125,34 @@ class Settings(BaseSettings):
     #: How long an access token is good.
     access_token_hours: Annotated[float, Field(gt=0, le=24 * 366)] = 24
 
+    #: Highest priority that callers who are no admins may ask for.
+    max_user_priority: Annotated[int, Field(ge=LOWEST, le=HIGHEST)] = 0
+    #: Permissions of every registered user, ``*`` stands for anything; permits add to them, admins have all.
+    default_grants: tuple[str, ...] = DEFAULT_GRANTS
+    #: Proxies of your own in front of the service, each of which adds its caller to ``X-Forwarded-For``; policies see the
+    #: address that the outermost one saw. 0: the header is not believed.
+    trusted_proxies: Annotated[int, Field(ge=0, le=8)] = 0
+
     #: How long a sync prompt is waited for, seconds.
     sync_wait_s: Annotated[float, Field(gt=0)] = 600
     #: Seconds between comments on an idle stream.
     sse_heartbeat_s: Annotated[float, Field(gt=0)] = 15
     #: Longest request body, bytes.
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
+
+    #: Where users' files are kept: a directory, or an fsspec URL (``s3://bucket/files``), which every replica must see; empty:
+    #: ``<data_dir>/files``.
+    files_url: str = ""
+    #: Largest file a user may upload, bytes.
+    max_file_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
+    #: What all files of one user may take together, bytes.
+    user_files_bytes: Annotated[int, Field(ge=1)] = 1024**3
+    #: Files of one user.
+    user_files: Annotated[int, Field(ge=1)] = 10_000
+    #: Whether users may have images downloaded from the public internet by their URL.
+    file_downloads: bool = False
+    #: Largest image that is downloaded, bytes.
+    max_download_bytes: Annotated[int, Field(ge=1)] = 20_000_000
 
     #: How long an attempt may go without a heartbeat, seconds.
     lease_s: Annotated[float, Field(gt=0)] = 10
@@ -90,6 +162,19 @@ class Settings(BaseSettings):
     heartbeat_s: Annotated[float, Field(gt=0)] = 3
     #: Longest time between two looks at expired leases and due retries, seconds.
     sweep_s: Annotated[float, Field(gt=0)] = 1
+
+    #: How long prompts are kept after their end, see below; then they are erased with their text. Default: until somebody does.
+    retention: RetentionSpec = RetentionSpec()
+
+    @field_validator("default_grants")
+    @classmethod
+    def _grants_are_permissions(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            if not is_grant(pattern):
+                raise ValueError(
+                    f"got {pattern!r}, allowed are permissions such as prompt-svc:prompt:create, with * for any"
+                )
+        return value
 
     @model_validator(mode="after")
     def _catalogue_is_consistent(self) -> Settings:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from pipeline.errors import ClientError, Conflict, InvalidField, Shown, TooManyRequests
+from pipeline.errors import ClientError, Conflict, InvalidField, Shown, TooManyRequests, Unauthorized
 from pipeline.ids import new_id
 from pipeline.passwords import MAX_PASSWORD, Passwords
 
@@ -151,6 +151,23 @@ class Accounts:
                 raise WrongPassword
             await self.store.forget_attempts(slug, address)
             return account
+
+    async def change_password(self, *, user_id: str, current: str, new: str, address: str) -> None:
+        """Give an account another password. Wrong guesses of the present one count as failed logins.
+
+        Raises:
+            Unauthorized: there is no such account.
+            WrongPassword: ``current`` is not its password, or it has been changed meanwhile.
+            InvalidField: the new one breaks the rule.
+            TooManyRequests: as in ``login``.
+        """
+        check_new_password(new)
+        account = await self.store.by_id(user_id)
+        if account is None:
+            raise Unauthorized
+        account = await self.login(slug=account.slug, password=current, address=address)
+        if not await self.store.replace_password(account, await self.passwords.hash(new), self.clock()):
+            raise WrongPassword
 
     async def by_id(self, user_id: str) -> Account | None:
         return await self.store.by_id(user_id)

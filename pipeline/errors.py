@@ -135,6 +135,23 @@ class EngineDead(EngineError):
     """The engine is gone; the replica that holds it must be replaced. Not recoverable in this process."""
 
 
+def kind_of(value: object) -> str:
+    """How an error message calls a JSON value without showing it."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return f"a string of {len(value)} characters"
+        case list():
+            return "an array"
+        case _:
+            return "an object"
+
+
 def describe(error: BaseException) -> str:
     """Where an error came from, without its message: that may hold a prompt (DESIGN §4, D7)."""
     parts: list[str] = []

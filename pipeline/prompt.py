@@ -46,7 +46,12 @@ class NewPrompt:
     #: Higher runs first.
     priority: int = 0
     sync: bool = False
+    #: Whether the model gets what was said before in the thread, and the prompt waits until that is complete. None: yes if the
+    #: thread was made as a conversation.
+    history: bool | None = None
     type: str = ""
+    #: Files of the user's that go with it. They stay the user's: erasing the prompt leaves them.
+    file_ids: tuple[str, ...] = ()
     #: As the client sent them, echoed in listings.
     parameters: Mapping[str, Any] | None = None
     engine_parameters: Mapping[str, Any] | None = None
@@ -68,8 +73,12 @@ class NewPrompt:
             "priority": self.priority,
             "sync": int(self.sync),
         }
+        if self.history is not None:
+            record["history"] = int(self.history)
         if self.type:
             record["type"] = self.type
+        if self.file_ids:
+            record["file_ids"] = json.dumps(self.file_ids)
         if self.parameters is not None:
             record["parameters"] = json.dumps(self.parameters)
         if self.engine_parameters is not None:
@@ -109,6 +118,8 @@ class Prompt:
     message_id: str
     parameters: Mapping[str, Any] | None
     engine_parameters: Mapping[str, Any] | None
+    #: Files of the user's that go with it; one that was deleted since is still named.
+    file_ids: tuple[str, ...] = ()
 
     @property
     def ref(self) -> str:
@@ -149,6 +160,7 @@ class Prompt:
             message_id=text("message"),
             parameters=document("parameters"),
             engine_parameters=document("engine_parameters"),
+            file_ids=tuple(json.loads(record.get(b"file_ids", b"[]"))),
         )
 
 

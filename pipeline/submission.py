@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.engine import SamplingParameters
-from pipeline.template import fill
+from pipeline.priority import NORMAL
+from pipeline.prompt_type import PromptType
+from pipeline.template import fill, fill_all
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,9 +28,21 @@ class PromptSubmission:
     model_id: str | None = None
     #: Attempts after the first one that fails, 0..100; None for the default.
     max_retries: int | None = None
+    #: What it asks for; decides which models can run it.
+    type: PromptType = PromptType.TEXT_TO_TEXT
+    #: Files of file-svc that belong to the prompt.
+    file_ids: tuple[str, ...] = ()
+    #: Higher runs first, ``LOWEST`` to ``HIGHEST`` of ``pipeline.priority``.
+    priority: int = NORMAL
     #: Text with ``{prompt}`` in it, None for the model's own chat template.
     template: str | None = None
+    #: Name of a saved template of the user, in place of ``template``.
+    template_name: str | None = None
+    #: Values of a template's other variables. None: the template has no variable but ``{prompt}``.
+    variables: Mapping[str, str] | None = None
     sampling: SamplingParameters = field(default_factory=SamplingParameters)
+    #: Whether the model gets what was said before in the thread; None leaves it to the thread.
+    history: bool | None = None
     #: ``parameters`` as the client sent them, echoed in the Prompt object; None when absent.
     parameters: Mapping[str, Any] | None = None
     #: ``engineParameters`` as the client sent them, echoed in the Prompt object; None when absent.
@@ -36,5 +50,20 @@ class PromptSubmission:
 
     @property
     def text(self) -> str | None:
-        """The text for the engine when the client gave a template, None when the model's chat template applies."""
-        return None if self.template is None else fill(self.template, self.prompt)
+        """The text for the engine when the client gave a template, None when the model's chat template applies.
+
+        Raises:
+            MissingVariable: the template has a variable without a value.
+            InvalidField: the text would be longer than any may be.
+        """
+        if self.template is None:
+            return None
+        if self.variables is None:
+            return fill(self.template, self.prompt)
+        return fill_all(self.template, self.prompt, self.variables)
+
+    @property
+    def characters(self) -> int:
+        """Length of what is rendered. Raises as ``text`` does."""
+        text = self.text
+        return len(self.prompt if text is None else text)

@@ -18,7 +18,8 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from deployments.settings import ModelSpec, Settings
+from deployments.settings import ModelSpec, RetentionSpec, Settings
+from pipeline.prompt_type import Capability
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 
@@ -81,13 +82,17 @@ def kind(field: FieldInfo) -> str:
         return " or ".join(f"`{value}`" for value in literal)
     words = {
         "str": "text",
+        "bool": "true or false",
         "int": "integer",
         "float": "number",
         "SecretStr": "secret",
         "tuple[str, ...]": "list of texts",
         "int | None": "integer",
+        "float | None": "number",
+        "RetentionSpec": "mapping",
         "dict[str, typing.Any]": "mapping",
         "tuple[deployments.settings.ModelSpec, ...]": "list of models",
+        "tuple[pipeline.prompt_type.Capability, ...]": f"list of {', '.join(f'`{c}`' for c in Capability)}",
     }
     name = annotation.__name__ if isinstance(annotation, type) and "[" not in str(annotation) else str(annotation)
     return ", ".join([words[name], *_bounds(field)])
@@ -114,9 +119,9 @@ def default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
-    if value in ("", None, (), {}) or value is PydanticUndefined:
+    if value in ("", None, (), {}, RetentionSpec()) or value is PydanticUndefined:
         return "*(none)*"
-    return f"`{value}`"
+    return ", ".join(f"`{item}`" for item in value) if isinstance(value, tuple) else f"`{value}`"
 
 
 def page() -> str:
@@ -134,6 +139,11 @@ def page() -> str:
             "",
             table,
             *rows(ModelSpec),
+            "",
+            "## `retention`",
+            "",
+            table,
+            *rows(RetentionSpec),
             "",
             _LOCAL,
         ]

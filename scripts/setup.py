@@ -1,4 +1,5 @@
-"""Set up what Prompt Svc needs in this folder: the virtual environment ``.venv`` and the embedded model.
+"""Set up what Prompt Svc needs in this folder: the virtual environment ``.venv`` with the command ``oo`` in it, and the
+embedded model.
 
     python3 scripts/setup.py [LOCK ...]
 
@@ -202,6 +203,24 @@ def _pip(venv: Path, arguments: list[str]) -> tuple[int, str]:
     return process.returncode, output.decode("utf-8", "replace")
 
 
+def make_launcher(venv: Path) -> None:
+    """Put the command line ``oo`` into the environment, running from this folder: the project itself is not installed."""
+    import shlex
+
+    launcher = venv / "bin" / "oo"
+    # -P: no module of the folder that the user is in stands in for one of ours.
+    text = (
+        "#!/bin/sh\n"
+        f'PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(str(venv / "bin" / "python"))} -P -m clients.oo "$@"\n'
+    )
+    if launcher.is_file() and launcher.read_text(encoding="utf-8") == text:
+        return
+    partial = launcher.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.chmod(0o755)
+    partial.replace(launcher)
+
+
 def make_model(venv: Path) -> None:
     """Convert the embedded model once; see ``deployments.local.embedded_model``."""
     import subprocess
@@ -245,6 +264,7 @@ def main(arguments: Sequence[str]) -> int:
                 for lock in missing:
                     install(lock, venv)
                     mark_installed(lock, venv, version)
+        make_launcher(venv)
         make_model(venv)
     except SetupRefused as refusal:
         print(f"prompt-svc: {refusal}", file=sys.stderr)

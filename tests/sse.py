@@ -56,11 +56,11 @@ class Stream:
 
 @asynccontextmanager
 async def subscription(
-    client: httpx.AsyncClient, thread_id: str, *, last_event_id: str | None = None
+    client: httpx.AsyncClient, thread_id: str, *, last_event_id: str | None = None, query: str = ""
 ) -> AsyncIterator[Stream]:
     """Subscribe to a thread; entered once the headers are there."""
     headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
-    path = f"/prompt-svc/prompts/{quote(thread_id, safe='')}/responses/subscribe"
+    path = f"/prompt-svc/prompts/{quote(thread_id, safe='')}/responses/subscribe?{query}"
     async with client.stream("GET", path, headers=headers, timeout=httpx.Timeout(10, read=None)) as response:
         assert response.status_code == 200, await response.aread()
         assert response.headers["content-type"].startswith("text/event-stream")

@@ -1,9 +1,8 @@
-"""Who calls, and whether they may: principals, permissions, and routes that cannot be written without saying which."""
+"""Who may use a route: permissions, the gate in front, and routes that cannot be written without saying which they ask for."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import unquote
 
@@ -12,20 +11,50 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from deployments.ingress.client_address import client_address
+from deployments.ingress.grants import Grants
 from deployments.ingress.operation import Operation
+from deployments.ingress.policies import Policies
+from deployments.ingress.principal import Principal
+from deployments.ingress.tickets import PARAMETER, Tickets
 from deployments.ingress.tokens import Tokens
-from pipeline.accounts import Role
 from pipeline.errors import NotFound, Unauthorized
+from pipeline.policy import Call
 
 
 class Permission(StrEnum):
-    """Names of the document, section Permissions & Security, and of the contract §4."""
+    """Every permission that a route asks for: names of the document, section Permissions & Security, and of the contract.
+
+    Admins have them all. What every registered user has is said by patterns (``pipeline.permits.DEFAULT_GRANTS``), so a new
+    member is one line here; it is for admins alone unless a pattern matches it.
+    """
 
     PROMPT_CREATE = "prompt-svc:prompt:create"
     PROMPT_VIEW = "prompt-svc:prompt:view"
     PROMPT_DELETE = "prompt-svc:prompt:delete"
     PROMPT_STREAM = "prompt-svc:prompt:stream"
+    TEMPLATE_EDIT = "prompt-svc:template:edit"
+    TEMPLATE_VIEW = "prompt-svc:template:view"
+    THREAD_VIEW = "chat-svc:thread:view"
+    THREAD_EDIT = "chat-svc:thread:edit"
+    THREAD_DELETE = "chat-svc:thread:delete"
+    MESSAGE_CREATE = "chat-svc:message:create"
+    MESSAGE_VIEW = "chat-svc:message:view"
+    MESSAGE_DELETE = "chat-svc:message:delete"
     MODEL_VIEW = "model-svc:model:view"
+    MODEL_CREATE = "model-svc:model:create"
+    MODEL_EDIT = "model-svc:model:edit"
+    PLATFORM_VIEW = "model-svc:platform:view"
+    FILE_UPLOAD_CREATE = "file-svc:upload:create"
+    FILE_UPLOAD_VIEW = "file-svc:upload:view"
+    FILE_UPLOAD_DELETE = "file-svc:upload:delete"
+    FILE_DOWNLOAD_CREATE = "file-svc:download:create"
+    FILE_DOWNLOAD_VIEW = "file-svc:download:view"
+    PERMIT_EDIT = "user-svc:permit:edit"
+    PERMIT_VIEW = "user-svc:permit:view"
+    POLICY_INSTANCE_EDIT = "policy-svc:instance:edit"
+    POLICY_INSTANCE_VIEW = "policy-svc:instance:view"
+    POLICY_CHECK = "policy-svc:check:view"
 
 
 class Access(StrEnum):
@@ -37,68 +66,63 @@ class Access(StrEnum):
     AUTHENTICATED = "authenticated"
 
 
-#: Permissions by role. The document lets every user prompt; upstream's code does so only after a permit (contract §0.4).
-GRANTS: dict[str, frozenset[Permission]] = {
-    Role.ADMIN: frozenset(Permission),
-    Role.USER: frozenset(Permission),
-}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Principal:
-    """The caller of a request."""
-
-    user_id: str
-    slug: str
-    roles: tuple[str, ...]
-    app_id: str
-    device: str
-    token_id: str
-    #: Unix seconds after which the token is no longer good; streams may outlive it.
-    expires_at: int
-
-    @property
-    def is_admin(self) -> bool:
-        return Role.ADMIN in self.roles
-
-    def may(self, permission: Permission) -> bool:
-        return any(permission in GRANTS.get(role, frozenset()) for role in self.roles)
-
-
 class Gate:
-    """Admits requests by their access token."""
+    """Admits requests: by their access token or ticket, by permission, and as policies allow."""
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(
+        self,
+        tokens: Tokens,
+        *,
+        grants: Grants | None = None,
+        tickets: Tickets | None = None,
+        policies: Policies | None = None,
+        trusted_proxies: int = 0,
+    ) -> None:
+        """
+        Args:
+            grants: who may do what; without them what roles give by default.
+            tickets: without them no ticket opens anything.
+            policies: without them nothing is limited.
+            trusted_proxies: as in ``client_address``.
+        """
         self._tokens = tokens
+        self._grants = grants or Grants()
+        self._tickets = tickets
+        self._policies = policies
+        self._trusted_proxies = trusted_proxies
 
-    def require(self, request: Request, access: Permission | Access) -> Principal | None:
-        """The caller if it may do this; None only for PUBLIC, whose callers are not looked at.
+    async def admit(self, request: Request, route: GuardedRoute) -> Principal | None:
+        """The caller if it may use the route now; None only where the route is PUBLIC, whose callers are not looked at.
 
         Raises:
-            Unauthorized: no token, a bad one, or one whose roles do not grant the permission. The contract knows no 403.
+            Unauthorized: no token, a bad one, one without the permission, or a policy that blocks the address. The contract
+                knows no 403.
+            TooManyRequests: a policy allows no more for now.
+            StoreUnavailable: it cannot be told.
         """
-        if access is Access.PUBLIC:
-            return None
-        principal = self.identify(request)
-        if isinstance(access, Permission) and not principal.may(access):
+        caller = None if route.access is Access.PUBLIC else await self._identify(request, route)
+        if isinstance(route.access, Permission) and not (caller and await self._grants.allow(caller, route.access)):
             raise Unauthorized
-        return principal
+        if route.limited and self._policies is not None:
+            await self._policies.enforce(
+                Call(endpoint=route.path, ip=address_of(request), user_id=caller.user_id if caller else None)
+            )
+        return caller
 
-    def identify(self, request: Request) -> Principal:
-        """The caller. The token is read from the header alone: URLs end up in logs. Raises Unauthorized."""
+    def locate(self, request: Request) -> str | None:
+        """Where a request comes from, as far as the service believes it."""
+        return client_address(request, trusted_proxies=self._trusted_proxies)
+
+    async def _identify(self, request: Request, route: GuardedRoute) -> Principal:
+        """The caller. A token is read from the header alone: URLs end up in logs. Raises Unauthorized."""
         headers = request.headers.getlist("authorization")
+        tickets = request.query_params.getlist(PARAMETER)
+        if not headers and len(tickets) == 1 and route.opened_by_ticket and request.method == "GET" and self._tickets:
+            resumes = bool(request.headers.get("last-event-id"))
+            return await self._tickets.redeem(tickets[0], stream=request.scope["path"], resumes=resumes)
         if len(headers) != 1:
             raise Unauthorized
-        claims = self._tokens.verify(_bearer(headers[0]))
-        return Principal(
-            user_id=claims.user_id,
-            slug=claims.slug,
-            roles=claims.roles,
-            app_id=claims.app_id,
-            device=claims.device,
-            token_id=claims.token_id,
-            expires_at=claims.expires_at,
-        )
+        return Principal.of(self._tokens.verify(_bearer(headers[0])))
 
 
 def _bearer(header: str) -> str:
@@ -122,15 +146,25 @@ class GuardedRoute(Route):
         access: Permission | Access,
         gate: Gate,
         operation: Operation | None = None,
+        ticket: bool = False,
+        limited: bool = False,
     ) -> None:
+        """
+        Args:
+            ticket: a stream ticket in the URL opens it as well; for GET routes that answer with an event stream.
+            limited: policies are held against its callers.
+        """
         self.method = method
         self.access = access
         #: The endpoint itself; ``endpoint`` is Starlette's name for what guards it.
         self.handler = endpoint
         self.operation = operation
+        self.opened_by_ticket = ticket
+        self.limited = limited
 
         async def guarded(request: Request) -> Response:
-            request.state.principal = gate.require(request, access)
+            request.state.address = gate.locate(request)
+            request.state.principal = await gate.admit(request, self)
             request.scope["path_params"] = {name: _decoded(value) for name, value in request.path_params.items()}
             return await endpoint(request)
 
@@ -143,6 +177,12 @@ def principal(request: Request) -> Principal:
     if found is None:
         raise Unauthorized
     return found
+
+
+def address_of(request: Request) -> str | None:
+    """Where a request to any route comes from (``client_address``); None if that is not known."""
+    address: str | None = request.state.address
+    return address
 
 
 def unguarded(routes: Iterable[BaseRoute]) -> list[BaseRoute]:

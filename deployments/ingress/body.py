@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import orjson
 from starlette.requests import Request
 
-from pipeline.errors import ClientError, TooLarge, UnsupportedMediaType
+from pipeline.errors import ClientError, TooLarge, UnsupportedMediaType, kind_of
 
 #: Nesting of arrays and objects that a body may have (SECURITY §2.2).
 MAX_DEPTH = 64
@@ -54,9 +54,7 @@ async def read_json(request: Request, *, max_bytes: int) -> dict[str, Any]:
 
 async def read_body(request: Request, *, max_bytes: int) -> bytes:
     """The raw body, at most ``max_bytes``. Raises as ``read_json`` does."""
-    encoding = request.headers.get("content-encoding", "").strip().lower()
-    if encoding not in ("", "identity"):
-        raise UnsupportedMediaType(f"Content-Encoding: got {encoding[:40]!r}, allowed is identity")
+    refuse_compressed(request)
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > max_bytes:
         raise _too_large(max_bytes)
@@ -68,6 +66,13 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
             raise _too_large(max_bytes)
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def refuse_compressed(request: Request) -> None:
+    """Raises UnsupportedMediaType."""
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        raise UnsupportedMediaType(f"Content-Encoding: got {encoding[:40]!r}, allowed is identity")
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -111,23 +116,6 @@ def depth_exceeds(value: Json, limit: int) -> bool:
             for child in (container.values() if isinstance(container, dict) else container)
         ]
     return True
-
-
-def kind_of(value: object) -> str:
-    """How an error message calls a JSON value without showing it."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case int() | float():
-            return "a number"
-        case str():
-            return f"a string of {len(value)} characters"
-        case list():
-            return "an array"
-        case _:
-            return "an object"
 
 
 def _too_large(max_bytes: int) -> TooLarge:

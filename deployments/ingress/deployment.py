@@ -10,7 +10,10 @@ from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
+from deployments.files import open_file_store
+from deployments.ingress.file_sweep import sweep_regularly
 from deployments.ingress.routes import route_table
+from deployments.ingress.serve_control import SharedServeControl
 from deployments.ingress.signing_key import signing_key
 from deployments.ingress.tokens import Tokens
 from deployments.ingress.web import web_app
@@ -24,6 +27,7 @@ from pipeline.store.account_keys import AccountKeys
 from pipeline.store.accounts import RedisAccounts
 from pipeline.store.connection import connect_impatient, verify_store
 from pipeline.store.keys import Keys
+from pipeline.store.prompts import PromptStore
 
 
 def _bound_to_loopback() -> bool:
@@ -53,8 +57,18 @@ class Ingress:
             lifetime_s=settings.access_token_hours * 3600,
         )
         texts = {spec.id: await asyncio.to_thread(ModelText.open, spec, settings) for spec in settings.models}
+        await PromptStore(self._client, keys).adopt_earlier_layout()
+        self._files = await asyncio.to_thread(open_file_store, self._client, settings)
+        self._supervisor.keep_running(lambda: sweep_regularly(self._files), name="sweep of files")
         self._routes = route_table(
-            settings, self._client, accounts=accounts, tokens=tokens, texts=texts, supervisor=self._supervisor
+            settings,
+            self._client,
+            files=self._files,
+            accounts=accounts,
+            tokens=tokens,
+            texts=texts,
+            supervisor=self._supervisor,
+            serve=SharedServeControl(serve.get_replica_context().app_name, self._supervisor),
         )
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -64,4 +78,5 @@ class Ingress:
     async def __del__(self) -> None:
         await self._supervisor.stop()
         self._passwords.close()
+        self._files.close()
         await self._client.aclose()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
@@ -26,11 +26,42 @@ MOST_HEARD = 64
 
 
 class Watch:
-    """One reader's ear on one thread."""
+    """One reader's ear on one channel."""
 
     def __init__(self) -> None:
         self._news = asyncio.Event()
         self._blind = False
+
+    def ring(self, payload: bytes) -> None:
+        """Something was published."""
+        self._news.set()
+
+    def ring_blindly(self) -> None:
+        """Rings may have been missed, or said too little."""
+        self._blind = True
+        self._news.set()
+
+    async def news(self) -> bool:
+        """Wait until something may have changed. False if what rang is not all there is to know, or nothing rang at all: it is
+        time to look into the store."""
+        try:
+            # Not ``wait_for``: before Python 3.12 it loses a cancellation that comes together with a ring (cpython#86296), and
+            # with it the end of whoever waits for a limited time.
+            async with asyncio.timeout(LOOK_ANYWAY_S):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        rang = not self._blind
+        self._news.clear()
+        self._blind = False
+        return rang
+
+
+class ThreadWatch(Watch):
+    """An ear on the bell of a thread (``pipeline.store.bells.Ring``)."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self._place: int | None = None
         self._heard: deque[LogEntry] = deque()
         #: Place of the prompt whose end this watch waits for, None if it waits for anything.
@@ -57,7 +88,13 @@ class Watch:
                 self.ring_blindly()
         return entries
 
-    def ring(self, ring: Ring) -> None:
+    def ring(self, payload: bytes) -> None:
+        try:
+            ring = Ring.parse(payload)
+        except (ValueError, KeyError, TypeError):
+            # Another version of the service rang. The log is what counts.
+            self.ring_blindly()
+            return
         if ring.is_end and ring.place == self.awaited:
             self.has_ended = True
         if self._place is None:
@@ -68,27 +105,6 @@ class Watch:
             else:
                 self._heard.append(ring.entry)
                 self._news.set()
-
-    def ring_blindly(self) -> None:
-        """Rings may have been missed, or said too little."""
-        self._blind = True
-        self._news.set()
-
-    async def news(self) -> bool:
-        """Wait until something may have changed. False if what rang is not all there is to know, or nothing rang at all: it is
-        time to look into the store."""
-        if not self._news.is_set():
-            try:
-                # Not ``wait_for``: before Python 3.12 it loses a cancellation that comes together with a ring (cpython#86296),
-                # and with it the end of whoever waits for a limited time.
-                async with asyncio.timeout(LOOK_ANYWAY_S):
-                    await self._news.wait()
-            except TimeoutError:
-                return False
-        rang = not self._blind
-        self._news.clear()
-        self._blind = False
-        return rang
 
 
 class Hub:
@@ -114,10 +130,22 @@ class Hub:
         return len(self._watches)
 
     @contextlib.asynccontextmanager
-    async def watch(self, user_id: str, thread_id: str) -> AsyncIterator[Watch]:
+    async def watch(self, user_id: str, thread_id: str) -> AsyncIterator[ThreadWatch]:
         """A watch on the thread. It hears everything that happens after this has been entered."""
-        channel = self._keys.bell(f"{user_id}/{thread_id}")
+        watch = ThreadWatch()
+        async with self.attend(self._keys.bell(f"{user_id}/{thread_id}"), watch):
+            yield watch
+
+    @contextlib.asynccontextmanager
+    async def watch_events(self, user_id: str) -> AsyncIterator[Watch]:
+        """The same for the events of a user (pipeline/store/events.py)."""
         watch = Watch()
+        async with self.attend(self._keys.events_bell(user_id), watch):
+            yield watch
+
+    @contextlib.asynccontextmanager
+    async def attend(self, channel: str, watch: Watch) -> AsyncIterator[None]:
+        """Let ``watch`` hear the channel. It hears everything that is published after this has been entered."""
         first = channel not in self._watches
         self._watches[channel].add(watch)
         if first:
@@ -127,7 +155,7 @@ class Hub:
             if first:
                 await self._adjust(channel)
             await confirmed.wait()
-            yield watch
+            yield
         finally:
             self._watches[channel].discard(watch)
             if not self._watches[channel]:
@@ -167,8 +195,9 @@ class Hub:
                     self._confirmed[channel].set()
                     for watch in watches:
                         watch.ring_blindly()
-                elif message["type"] == "message" and watches:
-                    _ring(watches, message["data"])
+                elif message["type"] == "message":
+                    for watch in watches:
+                        watch.ring(message["data"])
         except (RedisError, OSError) as error:
             logger.warning("store: bells lost (%s), connecting again", type(error).__name__)
             await asyncio.sleep(RECONNECT_S)
@@ -202,18 +231,6 @@ class Hub:
             for future, page in zip(wanted.values(), pages, strict=True):
                 if not future.done():
                     _settle(future, page)
-
-
-def _ring(watches: Iterable[Watch], payload: bytes) -> None:
-    try:
-        ring = Ring.parse(payload)
-    except (ValueError, KeyError, TypeError):
-        # Another version of the service rang. The log is what counts.
-        for watch in watches:
-            watch.ring_blindly()
-        return
-    for watch in watches:
-        watch.ring(ring)
 
 
 def _settle(future: asyncio.Future[list[LogEntry]], page: RawPage) -> None:

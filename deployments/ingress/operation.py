@@ -71,3 +71,21 @@ NOTHING = exactly({})
 
 def list_of(schema: Schema) -> dict[str, Any]:
     return {"type": "array", "items": schema}
+
+
+def event_stream_of(event: Schema, *parameters: Parameter) -> Operation:
+    """Of a route that answers with Server-Sent Events whose data is ``event``."""
+    return Operation(
+        response={"type": "string", "contentMediaType": "text/event-stream", "contentSchema": event},
+        media_type="text/event-stream",
+        parameters=parameters,
+    )
+
+
+def last_event_id(pattern: str) -> Parameter:
+    return Parameter(
+        name="Last-Event-ID",
+        place="header",
+        description="Id of the last event seen: the stream goes on behind it",
+        schema={"type": "string", "pattern": pattern},
+    )

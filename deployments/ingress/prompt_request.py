@@ -13,15 +13,17 @@ import orjson
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import validator_for
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from deployments.ingress.accepted import NULL, Limited, Only, one_or_list
-from deployments.ingress.body import depth_exceeds, kind_of
+from deployments.ingress.body import depth_exceeds, kind_of, printable
 from deployments.ingress.fields import (
     Boolean,
     Integer,
     Number,
     Object,
+    Private,
     PrivateText,
     Strings,
     Text,
@@ -29,9 +31,20 @@ from deployments.ingress.fields import (
     json_inside,
 )
 from pipeline.engine import SamplingParameters
-from pipeline.errors import ClientError, InvalidField, Shown
+from pipeline.errors import InvalidField, Shown
+from pipeline.priority import HIGHEST, LOWEST, NORMAL
+from pipeline.prompt_type import PromptType, infer_type
 from pipeline.submission import PromptSubmission
-from pipeline.template import PLACEHOLDER, has_placeholder, unescape_newlines
+from pipeline.template import (
+    MOST_NAME,
+    MOST_VARIABLES,
+    PLACEHOLDER,
+    PROMPT,
+    has_placeholder,
+    is_variable_name,
+    unescape_newlines,
+    variables_of,
+)
 
 #: Bytes and levels of a JSON schema: the engine compiles it to a grammar, which costs far more than its size.
 MAX_SCHEMA_BYTES = 32 * 1024
@@ -42,10 +55,15 @@ _MAX_TOKENS = 1_000_000
 #: One character that ``str.strip`` leaves, spelt out: what \\s means differs between dialects of regular expressions.
 _NOT_BLANK = "[^\\u0009-\\u000d\\u001c-\\u0020\\u0085\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]"
 _ID_RULE = "a string of 1 to 256 characters without control characters"
+_FILES_RULE = "at most 16 ids of files: a string of 1 to 256 characters, or a list of them"
 _SCHEMA_RULE = f"a valid JSON schema: an object of at most {MAX_SCHEMA_BYTES} bytes and {MAX_SCHEMA_DEPTH} levels"
 _STOP_RULE = "a string of 1 to 256 characters, or a list of at most 16 of them"
 _STOP_STRING = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 256}, {"type": ["number", "boolean"]}]}
 _TEMPLATE_RULE = f"a string that contains {PLACEHOLDER}"
+_TEMPLATE_OF_SEVERAL_RULE = f"a string that contains {PLACEHOLDER} or another variable"
+_PROMPT_RULE = "a string that is not blank"
+_VARIABLES_RULE = f"an object with a string for each variable of the template, at most {MOST_VARIABLES}"
+_VARIABLE_NAME_RULE = f"a name of 1 to {MOST_NAME} letters (a to z), digits and _, not beginning with a digit"
 
 
 def _opaque_id(value: str) -> str:
@@ -54,16 +72,26 @@ def _opaque_id(value: str) -> str:
     return value
 
 
-def _not_blank(value: str) -> str:
-    if not value.strip():
-        raise ValueError("blank")
-    return value
+def _empty_is_absent(value: object) -> object:
+    return None if value == "" else value
+
+
+def _without_nulls(value: object) -> object:
+    value = json_inside(value, "{")
+    return {name: item for name, item in value.items() if item is not None} if isinstance(value, dict) else value
 
 
 def _stop_strings(value: tuple[str, ...]) -> tuple[str, ...]:
     if len(value) > 16 or not all(1 <= len(item) <= 256 for item in value):
         raise ValueError(_STOP_RULE)
     return value
+
+
+def _file_ids(value: tuple[str, ...]) -> tuple[str, ...]:
+    ids = tuple(dict.fromkeys(value))
+    if len(ids) > 16 or not all(1 <= len(item) <= 256 for item in ids):
+        raise ValueError(_FILES_RULE)
+    return ids
 
 
 def _schema(value: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +125,15 @@ Penalty = Annotated[Number, Field(ge=-2, le=2, description="a number from -2 to 
 Stop = Annotated[
     Strings, AfterValidator(_stop_strings), Only(one_or_list(_STOP_STRING, maxItems=16)), Field(description=_STOP_RULE)
 ]
+FileIds = Annotated[Strings, AfterValidator(_file_ids), Field(description=_FILES_RULE)]
 Schema = Annotated[Object, AfterValidator(_schema), Field(description=_SCHEMA_RULE)]
+Priority = Annotated[Integer, Field(ge=LOWEST, le=HIGHEST, description=f"an integer from {LOWEST} to {HIGHEST}")]
+Variables = Annotated[
+    dict[str, PrivateText],
+    BeforeValidator(_without_nulls),
+    Field(max_length=MOST_VARIABLES, description=_VARIABLES_RULE),
+    Private(),
+]
 
 
 class TextToText(WireModel):
@@ -155,36 +191,41 @@ class EngineParameters(WireModel):
 
 
 class PromptRequest(WireModel):
-    prompt: Annotated[
-        PrivateText,
-        AfterValidator(_not_blank),
-        Limited(pattern=_NOT_BLANK),
-        Field(description="a string that is not blank"),
-    ]
+    """Fields that depend on others, or on what is stored, are not in its schema; the endpoint's docstring tells of them."""
+
+    prompt: Annotated[PrivateText, Limited(pattern=_NOT_BLANK), Field(description=_PROMPT_RULE)]
     id: Id | None = None
     sync: Boolean = Field(default=False, description="true or false")
     thread_id: Id | None = None
     model_id: Id | None = None
     max_retries: Annotated[Integer, Field(ge=0, le=100, description="an integer from 0 to 100")] | None = None
+    history: Annotated[Boolean | None, SkipJsonSchema()] = Field(default=None, description="true or false")
+    file_ids: Annotated[FileIds, SkipJsonSchema()] = ()
     parameters: Parameters | None = Field(default=None, description="an object")
     engine_parameters: EngineParameters | None = Field(default=None, description="an object")
-
-
-class NotCapable(ClientError):
-    """No model of the catalogue can do this."""
+    type: Annotated[
+        PromptType | None,
+        BeforeValidator(_empty_is_absent),
+        Only({"enum": [*PromptType, "", None]}),
+        Field(description=f"one of {', '.join(PromptType)}"),
+    ] = None
+    priority: Priority = NORMAL
+    template_name: Annotated[Id | None, SkipJsonSchema()] = None
+    variables: Annotated[Variables | None, SkipJsonSchema()] = None
 
 
 def parse_prompt_request(body: Mapping[str, Any]) -> PromptSubmission:
     """The submission in the body of POST /prompt-svc/prompt.
 
     Raises:
-        InvalidField: names the wrong field; of prompts, templates, stop strings and schemas it shows only the kind.
-        NotCapable: the request is for an image.
+        InvalidField: names the wrong field; of prompts, templates, variables, stop strings and schemas it shows only the kind.
     """
-    request = PromptRequest.parse(body)
+    request = PromptRequest.parse(_with_optional_prompt(body))
     parameters = request.parameters or Parameters()
     engine = request.engine_parameters or EngineParameters()
-    refuse_images(parameters, engine)
+    prompt_type = _type(request, parameters, engine)
+    if prompt_type.needs_text and not request.prompt.strip():
+        raise InvalidField("prompt", Shown(kind_of(request.prompt)), _PROMPT_RULE)
     return PromptSubmission(
         prompt=request.prompt,
         id=request.id or None,
@@ -192,42 +233,92 @@ def parse_prompt_request(body: Mapping[str, Any]) -> PromptSubmission:
         thread_id=request.thread_id or None,
         model_id=request.model_id or None,
         max_retries=request.max_retries,
-        template=_template(parameters.text_to_text, engine),
+        type=prompt_type,
+        priority=request.priority,
+        history=request.history,
+        template=_template(request, parameters.text_to_text, engine),
+        template_name=request.template_name or None,
+        variables=_variables(request.variables),
         sampling=_sampling(parameters.text_to_text or TextToText(), engine.vllm or Vllm()),
+        file_ids=request.file_ids,
         parameters=_echo(body, "parameters"),
         engine_parameters=_echo(body, "engineParameters"),
     )
 
 
-def refuse_images(parameters: Parameters, engine: EngineParameters) -> None:
-    """Refuse requests that only an image model can serve: the catalogue has none yet."""
-    for path, given in (
-        ("parameters.textToImage", parameters.text_to_image),
-        ("engineParameters.stableDiffusion", engine.stable_diffusion),
-    ):
-        if given is not None:
-            raise NotCapable(f"{path}: no model of the catalogue has the capability to make images")
+def _with_optional_prompt(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A type that needs no words may leave the prompt out."""
+    given = PromptRequest.canonical(body)
+    if given.get("type") == PromptType.UNCONDITIONAL_IMAGE_GENERATION and "prompt" not in given:
+        return {**given, "prompt": ""}
+    return body
 
 
-def _template(text: TextToText | None, engine: EngineParameters) -> str | None:
-    """The client's template, None for the model's. ``textToText`` goes first, even with an empty template, which means the
-    model's (contract §1.1); only one that speaks of sampling alone leaves the choice to the engine's parameters. One that is
-    wrong is refused even where another goes before it."""
+def _type(request: PromptRequest, parameters: Parameters, engine: EngineParameters) -> PromptType:
+    """The type the client names, else the one its parameters and files mean."""
+    images = [
+        path
+        for path, given in (
+            ("parameters.textToImage", parameters.text_to_image),
+            ("engineParameters.stableDiffusion", engine.stable_diffusion),
+        )
+        if given is not None
+    ]
+    if request.type is None:
+        return infer_type(image_parameters=bool(images), has_files=bool(request.file_ids))
+    if images and not request.type.makes_images:
+        raise InvalidField(images[0], Shown("an object"), f"none with the type {request.type}")
+    return request.type
+
+
+def _template(request: PromptRequest, text: TextToText | None, engine: EngineParameters) -> str | None:
+    """The client's own template, None for a saved one or the model's. One that is wrong is refused even where another goes
+    before it."""
+    given = {
+        "parameters.textToText.template": text,
+        "engineParameters.llamaCpp.template": engine.llama_cpp,
+        "engineParameters.llamaCppParameters.template": engine.llama_cpp_parameters,
+    }
+    for path, options in given.items():
+        if options is not None and options.template:
+            _check_template(path, options.template, with_variables=request.variables is not None)
+    path, template = _given_template(text, engine)
+    if not template:
+        if request.variables and not request.template_name:
+            raise InvalidField("variables", Shown("an object"), "none without a template")
+        return None
+    if request.template_name:
+        raise InvalidField("templateName", request.template_name, f"none beside {path}")
+    return unescape_newlines(template)
+
+
+def _check_template(path: str, template: str, *, with_variables: bool) -> None:
+    """Raises InvalidField unless it has a place for the prompt, or for something where there are variables."""
+    if not with_variables and not has_placeholder(template):
+        raise InvalidField(path, Shown(f"{kind_of(template)} without it"), _TEMPLATE_RULE)
+    if with_variables and not variables_of(template):
+        raise InvalidField(path, Shown(f"{kind_of(template)} without one"), _TEMPLATE_OF_SEVERAL_RULE)
+
+
+def _given_template(text: TextToText | None, engine: EngineParameters) -> tuple[str, str | None]:
+    """Where a template is given, and the template. ``textToText`` goes first, even with an empty template, which means the
+    model's (contract §1.1); only one that speaks of sampling alone leaves the choice to the engine's parameters."""
     if text is not None and (text.template is not None or not text.model_fields_set):
-        chosen = text.template
-    elif engine.llama_cpp is not None and engine.llama_cpp.template is not None:
-        chosen = engine.llama_cpp.template
-    else:
-        chosen = engine.llama_cpp_parameters.template if engine.llama_cpp_parameters is not None else None
-    for path, options in (
-        ("parameters.textToText.template", text),
-        ("engineParameters.llamaCpp.template", engine.llama_cpp),
-        ("engineParameters.llamaCppParameters.template", engine.llama_cpp_parameters),
-    ):
-        template = options.template if options is not None else None
-        if template and not has_placeholder(template):
-            raise InvalidField(path, Shown(f"{kind_of(template)} without it"), _TEMPLATE_RULE)
-    return unescape_newlines(chosen) if chosen else None
+        return "parameters.textToText.template", text.template
+    if engine.llama_cpp is not None and engine.llama_cpp.template is not None:
+        return "engineParameters.llamaCpp.template", engine.llama_cpp.template
+    if engine.llama_cpp_parameters is not None:
+        return "engineParameters.llamaCppParameters.template", engine.llama_cpp_parameters.template
+    return "", None
+
+
+def _variables(given: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    for name in given or {}:
+        if not is_variable_name(name):
+            raise InvalidField(f"variables.{printable(name)}", Shown("another name"), _VARIABLE_NAME_RULE)
+        if name == PROMPT:
+            raise InvalidField(f"variables.{PROMPT}", Shown("a string"), f"none: {PLACEHOLDER} is always the prompt")
+    return given
 
 
 def _sampling(text: TextToText, vllm: Vllm) -> SamplingParameters:

@@ -15,13 +15,14 @@ from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission, pri
 from deployments.ingress.body import read_json
 from deployments.ingress.operation import Operation
 from deployments.ingress.prompt_request import parse_prompt_request
-from deployments.ingress.prompt_svc_operations import DELETE, LIST, REMOVE, SUBSCRIBE, TYPES, submit
+from deployments.ingress.prompt_svc_operations import DELETE, LIST, READ, REMOVE, SUBSCRIBE, TYPES, submit
 from deployments.ingress.removal import Removal
 from deployments.ingress.service import PromptService
 from deployments.ingress.sse import event_stream
 from deployments.ingress.threads import Cursor, ThreadReader
 from deployments.settings import Settings
 from pipeline.errors import InvalidField, NotFound, Shown
+from pipeline.priority import HIGHEST, check_priority
 from pipeline.prompt import Prompt
 from pipeline.query import parse_query
 from pipeline.store.connection import translated_errors
@@ -48,40 +49,62 @@ class PromptSvc:
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
         def route(
-            method: str, path: str, endpoint: Any, access: Permission | Access, operation: Operation
+            method: str,
+            path: str,
+            endpoint: Any,
+            access: Permission | Access,
+            operation: Operation,
+            **options: bool,
         ) -> GuardedRoute:
-            return GuardedRoute(method, f"/prompt-svc{path}", endpoint, access=access, gate=gate, operation=operation)
+            path = f"/prompt-svc{path}"
+            return GuardedRoute(method, path, endpoint, access=access, gate=gate, operation=operation, **options)
 
         stream = "/prompts/{thread_id}/responses/subscribe"
         return [
-            route("POST", "/prompt", self.submit, Permission.PROMPT_CREATE, submit(self._settings.model_names)),
+            route("POST", "/prompt", self.submit, Permission.PROMPT_CREATE, submit(self._settings), limited=True),
+            route("GET", "/prompt/{prompt_id}", self.read, Permission.PROMPT_VIEW, READ),
             route("POST", "/prompts", self.list, Permission.PROMPT_VIEW, LIST),
             route("DELETE", "/prompt/{prompt_id}", self.delete, Permission.PROMPT_DELETE, DELETE),
             route("POST", "/remove", self.remove, Permission.PROMPT_DELETE, REMOVE),
-            route("GET", stream, self.subscribe, Permission.PROMPT_STREAM, SUBSCRIBE),
+            route("GET", stream, self.subscribe, Permission.PROMPT_STREAM, SUBSCRIBE, ticket=True),
             route("POST", "/types", self.types, Access.PUBLIC, TYPES),
         ]
 
     async def submit(self, request: Request) -> Response:
         """Accept a prompt; with ``sync`` wait for its own end.
 
+        Further keys depend on one another. `history`: whether it gets what its thread says so far. `fileIds`: one's own files.
+        `templateName`: a saved template, in place of one among the parameters. `variables`: an object with a text for each
+        `{name}` of the template, which need not have a `{prompt}` then. A template rules a history out.
+
         A prompt that failed for good, was cancelled, or is not finished within the server's limit is a 200 too: it was
         accepted, and ``prompt`` tells what became of it. A top-level ``error`` says so in words.
         """
+        caller = principal(request)
         submission = parse_prompt_request(await self._body(request))
-        accepted = await self._service.submit(principal(request).user_id, submission)
+        check_priority(submission.priority, highest=HIGHEST if caller.is_admin else self._settings.max_user_priority)
+        accepted = await self._service.submit(caller.user_id, submission)
         if not submission.sync:
-            return _json({"prompt": wire.prompt_object(accepted.prompt)})
+            return _json(_answer(accepted.prompt, accepted.queue_position))
         prompt = await self._service.wait(accepted.prompt, self._settings.sync_wait_s)
-        answer: dict[str, Any] = {"prompt": wire.prompt_object(prompt)}
+        answer = await self._with_message(prompt, _answer(prompt, None))
+        if not prompt.message_id:
+            answer["error"] = self._why_no_answer(prompt)
+        return _json(answer)
+
+    async def read(self, request: Request) -> Response:
+        """One of the caller's own prompts, with its answer once there is one: what a client polls while it waits."""
+        prompt, position = await self._service.read(principal(request).user_id, request.path_params["prompt_id"])
+        return _json({**await self._with_message(prompt, _answer(prompt, position)), "priority": prompt.priority})
+
+    async def _with_message(self, prompt: Prompt, answer: dict[str, Any]) -> dict[str, Any]:
+        """``answer`` with the message of a completed prompt beside it."""
         if prompt.message_id:
             with translated_errors():
                 message = await self._messages.get(prompt.user_id, prompt.message_id)
             if message is not None:
                 answer["responseMessage"] = wire.message_object(message)
-        else:
-            answer["error"] = self._why_no_answer(prompt)
-        return _json(answer)
+        return answer
 
     def _why_no_answer(self, prompt: Prompt) -> str:
         if prompt.status.is_terminal:
@@ -91,14 +114,25 @@ class PromptSvc:
     async def list(self, request: Request) -> Response:
         """The caller's prompts; an admin's listing is of everybody's, without what others wrote.
 
-        Without a filter and an order: those that have not ended.
+        Without a filter and an order: those that have not ended. `after` is there if and only if there may be more.
         """
+        # The original's Go client cannot read ``after`` (contract §0.8): it must not see one on a listing that fits a page.
         caller = principal(request)
-        query = parse_query((await self._body(request)).get("query"))
+        query = parse_query(_query(await self._body(request)))
+
+        def show(prompt: Prompt) -> dict[str, Any]:
+            return wire.prompt_object(prompt, with_text=prompt.user_id == caller.user_id)
+
         with translated_errors():
-            page = await self._listing.page(query, user_id=None if caller.is_admin else caller.user_id)
-        rows = [wire.prompt_object(p, with_text=p.user_id == caller.user_id) for p in page.prompts]
-        return _json({"prompts": rows, "count": page.count or 0})
+            page = await self._listing.page(query, user_id=None if caller.is_admin else caller.user_id, show=show)
+        answer: dict[str, Any] = {"prompts": [show(prompt) for prompt in page.prompts], "count": page.count or 0}
+        if page.after is not None:
+            answer["after"] = page.after
+        if page.is_truncated:
+            answer["truncated"] = True
+        if page.is_count_partial:
+            answer["countTruncated"] = True
+        return _json(answer)
 
     async def delete(self, request: Request) -> Response:
         """Cancel a prompt that has not ended, erase one that has.
@@ -152,6 +186,18 @@ class PromptSvc:
 
     async def _body(self, request: Request) -> dict[str, Any]:
         return await read_json(request, max_bytes=self._settings.max_body_bytes)
+
+
+def _answer(prompt: Prompt, queue_position: int | None) -> dict[str, Any]:
+    """Beside the prompt, not in it: the original's Go client takes no key there that it does not know (contract §0.8)."""
+    position = {} if queue_position is None else {"queuePosition": queue_position}
+    files = {"fileIds": prompt.file_ids} if prompt.file_ids else {}
+    return {"prompt": wire.prompt_object(prompt), **position, **files}
+
+
+def _query(body: Mapping[str, Any]) -> Any:
+    """The body's ``query``, whatever the case of the key (contract §0.2)."""
+    return body.get("query", next((value for key, value in body.items() if key.lower() == "query"), None))
 
 
 def _json(content: Any) -> Response:

@@ -2,87 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Mapping
 
-from deployments.ingress.accepted import ARRAY_TEXT, INTEGER_TEXT, NULL, OBJECT_TEXT
-from deployments.ingress.operation import INTEGER, NOTHING, STRING, Component, Operation, Parameter, exactly, list_of
+from deployments.ingress.accepted import NULL, OBJECT_TEXT
+from deployments.ingress.operation import (
+    INTEGER,
+    NOTHING,
+    STRING,
+    Component,
+    Operation,
+    Schema,
+    event_stream_of,
+    exactly,
+    last_event_id,
+    list_of,
+)
 from deployments.ingress.prompt_request import PromptRequest
+from deployments.ingress.query_schema import QUERY
 from deployments.ingress.wire_schemas import MESSAGE, PROMPT
-from pipeline.query import DEFAULT_LIMIT, FIELDS, MOST
-from pipeline.states import Status
+from deployments.settings import Settings
+from pipeline.priority import HIGHEST
+from pipeline.prompt_type import PromptType
+
+#: Beside a Prompt object, not in it: the original's Go client takes no key there that it does not know (contract §0.8).
+_BESIDE: Mapping[str, Schema] = {
+    "responseMessage": MESSAGE,
+    "queuePosition": {**INTEGER, "minimum": 0, "description": "Of one that waits: how many are to run before it"},
+    "fileIds": list_of(STRING),
+}
 
 
-def submit(models: Iterable[str]) -> Operation:
-    """Of POST /prompt-svc/prompt, whose ``modelId`` is one of ``models``."""
-    model_id = {"enum": [*models, "", None], "description": "An id or alias of the catalogue; empty: the default model"}
+def submit(settings: Settings) -> Operation:
+    """Of POST /prompt-svc/prompt, whose ``modelId`` and ``type`` the catalogue must know."""
+    capabilities = {capability for model in settings.models for capability in model.capabilities}
+    types = [kind.value for kind in PromptType if kind.capability in capabilities]
     return Operation(
-        request={"allOf": [PromptRequest, {"properties": {"modelId": model_id}}]},
+        request={
+            "allOf": [
+                PromptRequest,
+                {
+                    "properties": {
+                        "modelId": {
+                            "enum": [*settings.model_names, "", None],
+                            "description": "An id or alias of the catalogue; empty: the default model",
+                        },
+                        "type": {
+                            "enum": [*types, "", None],
+                            "description": "Empty: what its parameters and files mean",
+                        },
+                        "priority": {
+                            "maximum": settings.max_user_priority,
+                            "description": f"The highest runs first; an admin's may be up to {HIGHEST}",
+                        },
+                    }
+                },
+            ]
+        },
         response=exactly(
             {"prompt": PROMPT},
-            {
-                "responseMessage": MESSAGE,
-                "error": {**STRING, "description": "Of a sync prompt: why there is no answer"},
-            },
+            {**_BESIDE, "error": {**STRING, "description": "Of a sync prompt: why there is no answer"}},
         ),
     )
 
 
-_FLAG = {"anyOf": [{"type": "boolean"}, {"enum": ["true", "false"]}, NULL]}
-
-
-def _listed(items: dict[str, Any], **keywords: Any) -> dict[str, Any]:
-    """An array, or the text of one."""
-    return {"anyOf": [{"type": "array", "items": items, **keywords}, ARRAY_TEXT, NULL]}
-
-
-def _filter(field: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
-    one_or_more = {"anyOf": [value, {"type": "array", "items": value, "minItems": 1}]}
-    return {
-        "type": "object",
-        "properties": {"field": field, "operator": {"enum": ["in", "isInList"]}, "value": one_or_more},
-        "required": ["field", "operator", "value"],
-    }
-
-
-_QUERY = Component(
-    name="PromptQuery",
-    schema={
-        "type": "object",
-        "description": "The other dialect (`fields`, `op`, `valuesJson`, `orderBys`) is understood too.",
-        "properties": {
-            "filters": _listed(
-                {
-                    "anyOf": [
-                        _filter({"enum": [name for name in FIELDS if name != "status"]}, {"type": "string"}),
-                        _filter({"const": "status"}, {"enum": [status.value for status in Status]}),
-                    ]
-                }
-            ),
-            "orderBy": _listed(
-                {
-                    "type": "object",
-                    "properties": {"field": {"const": "createdAt"}, "desc": _FLAG},
-                    "required": ["field"],
-                },
-                maxItems=1,
-            ),
-            "limit": {
-                "anyOf": [
-                    {"type": "integer", "minimum": 0, "maximum": MOST},
-                    INTEGER_TEXT,
-                    NULL,
-                ],
-                "default": DEFAULT_LIMIT,
-            },
-            "count": _FLAG,
-        },
-    },
-)
+READ = Operation(response=exactly({"prompt": PROMPT, "priority": INTEGER}, _BESIDE))
 
 LIST = Operation(
-    request={"type": "object", "properties": {"query": {"anyOf": [_QUERY, OBJECT_TEXT, NULL]}}},
-    response=exactly({"prompts": list_of(PROMPT), "count": INTEGER}),
+    request={"type": "object", "properties": {"query": {"anyOf": [QUERY, OBJECT_TEXT, NULL]}}},
+    response=exactly(
+        {"prompts": list_of(PROMPT), "count": {**INTEGER, "description": "0 unless the query asks for it"}},
+        {
+            "after": {**STRING, "description": "There may be more: `after` of the next page's query"},
+            "truncated": {"const": True, "description": "The page ended before its limit: the next one goes on"},
+            "countTruncated": {"const": True, "description": "There are more than were counted"},
+        },
+    ),
 )
 
 _TEXT = {"type": ["string", "number", "boolean"]}
@@ -109,17 +103,6 @@ CHUNK = Component(
         {"text": STRING, "messageId": STRING},
     ),
 )
-SUBSCRIBE = Operation(
-    response={"type": "string", "contentMediaType": "text/event-stream", "contentSchema": CHUNK},
-    media_type="text/event-stream",
-    parameters=(
-        Parameter(
-            name="Last-Event-ID",
-            place="header",
-            description="Id of the last event seen: the stream goes on behind it",
-            schema={"type": "string", "pattern": "^([0-9]{1,19}-[0-9]{1,19})?$"},
-        ),
-    ),
-)
+SUBSCRIBE = event_stream_of(CHUNK, last_event_id("^([0-9]{1,19}-[0-9]{1,19})?$"))
 
 TYPES = Operation(response=NOTHING)

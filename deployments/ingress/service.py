@@ -3,38 +3,68 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
 
+from deployments.ingress.default_model import DefaultModel
 from deployments.ingress.hub import Hub
+from deployments.ingress.model_choice import choose_model
 from deployments.models import ModelText
 from deployments.settings import ModelSpec, Settings
-from pipeline.errors import InvalidField, NotFound, StoreUnavailable
+from pipeline.errors import InvalidField, NotFound, Shown, StoreUnavailable
+from pipeline.files.record import FileRecord
 from pipeline.ids import new_id
 from pipeline.prompt import NewPrompt, Prompt, make_ref
 from pipeline.retry import DEFAULT_MAX_RETRIES
 from pipeline.store.connection import translated_errors
 from pipeline.store.prompts import Accepted, PromptStore
+from pipeline.store.templates import TemplateStore
 from pipeline.submission import PromptSubmission
+from pipeline.template import unescape_newlines
+
+
+class FileLookup(Protocol):
+    """Of the file store, what accepting a prompt needs."""
+
+    async def find(self, owner: str, file_ids: Sequence[str]) -> list[FileRecord | None]: ...
 
 
 class PromptService:
     """Accept, wait for, and remove prompts on behalf of one user at a time."""
 
-    def __init__(self, settings: Settings, prompts: PromptStore, hub: Hub, texts: Mapping[str, ModelText]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        prompts: PromptStore,
+        hub: Hub,
+        texts: Mapping[str, ModelText],
+        default_model: DefaultModel,
+        templates: TemplateStore,
+        *,
+        files: FileLookup,
+    ) -> None:
         self._settings = settings
         self._prompts = prompts
         self._hub = hub
         self._texts = texts
+        self._default_model = default_model
+        self._templates = templates
+        self._files = files
 
     async def submit(self, user_id: str, submission: PromptSubmission) -> Accepted:
         """Store and queue a prompt; when this returns, it is durable. An id the user has used before returns what is stored.
 
         Raises:
-            ClientError: the model is unknown, or the prompt does not fit it; nothing was stored.
+            ClientError: the model or the template is unknown, no model can do it, the prompt does not fit it, its id is taken, or
+                a file is not the user's; nothing was stored.
             StoreUnavailable: nothing was stored, or (if the connection broke on the way back) it was: submit it again with
                 the same id to find out.
         """
-        spec = self._model_for(submission)
+        spec = await self._model_for(submission)
+        submission = await self._with_saved_template(user_id, submission)
+        history = _history(submission)
+        await self._own_files(user_id, submission.file_ids)
         prompt_id = submission.id or new_id("prom")
         token_ids = await self._texts[spec.id].render(submission)
         new = NewPrompt(
@@ -46,19 +76,52 @@ class PromptService:
             prompt_token_ids=token_ids,
             sampling=submission.sampling,
             max_retries=DEFAULT_MAX_RETRIES if submission.max_retries is None else submission.max_retries,
+            priority=submission.priority,
             sync=submission.sync,
+            type=submission.type.value,
+            history=history,
+            file_ids=submission.file_ids,
             parameters=submission.parameters,
             engine_parameters=submission.engine_parameters,
         )
         with translated_errors():
             return await self._prompts.accept(new)
 
-    def _model_for(self, submission: PromptSubmission) -> ModelSpec:
-        spec = self._settings.resolve_model(submission.model_id)
-        if spec is None:
-            known = ", ".join(sorted(self._settings.model_names))
-            raise InvalidField("modelId", submission.model_id, f"one of {known}")
+    async def _model_for(self, submission: PromptSubmission) -> ModelSpec:
+        spec = choose_model(
+            self._settings.models,
+            default=await self._default_model.get(),
+            named=submission.model_id,
+            prompt_type=submission.type,
+        )
+        if submission.type.needs_files and not submission.file_ids:
+            raise InvalidField("fileIds", Shown("nothing"), f"at least one file with the type {submission.type}")
         return spec
+
+    async def _with_saved_template(self, user_id: str, submission: PromptSubmission) -> PromptSubmission:
+        name = submission.template_name
+        if name is None:
+            return submission
+        with translated_errors():
+            saved = await self._templates.get(user_id, name)
+        if saved is None:
+            raise InvalidField("templateName", name, "the name of a template you have saved")
+        return replace(submission, template=unescape_newlines(saved.template), variables=submission.variables or {})
+
+    async def _own_files(self, user_id: str, file_ids: Sequence[str]) -> list[FileRecord]:
+        """The files that go with a prompt. (One may be deleted before the prompt runs: it is missing then.)
+
+        Raises:
+            InvalidField: the user has no file under one of the ids, whether or not somebody else has.
+        """
+        if not file_ids:
+            return []
+        files = []
+        for file_id, record in zip(file_ids, await self._files.find(user_id, file_ids), strict=True):
+            if record is None:
+                raise InvalidField("fileIds", file_id, "the ids of files of your own")
+            files.append(record)
+        return files
 
     async def wait(self, prompt: Prompt, timeout_s: float) -> Prompt:
         """The prompt once it has ended, or as it is when the time is over; it goes on either way.
@@ -92,6 +155,20 @@ class PromptService:
             raise NotFound
         return current
 
+    async def read(self, user_id: str, prompt_id: str) -> tuple[Prompt, int | None]:
+        """A prompt, and where it stands in its queue (``PromptStore.queue_position``).
+
+        Raises:
+            NotFound: the user has no such prompt.
+        """
+        with translated_errors():
+            prompt, position = await asyncio.gather(
+                self._prompts.get(user_id, prompt_id), self._prompts.queue_position(make_ref(user_id, prompt_id))
+            )
+        if prompt is None:
+            raise NotFound
+        return prompt, position
+
     async def remove(self, user_id: str, prompt_id: str) -> None:
         """Cancel a prompt that has not ended, erase a finished one with its text.
 
@@ -100,3 +177,16 @@ class PromptService:
         """
         with translated_errors():
             await self._prompts.remove(make_ref(user_id, prompt_id))
+
+
+def _history(submission: PromptSubmission) -> bool | None:
+    """Whether the prompt gets its thread's history, None if the thread decides. A template is filled with the new prompt alone.
+
+    Raises:
+        InvalidField: both were asked for.
+    """
+    if submission.template is None:
+        return submission.history
+    if submission.history:
+        raise InvalidField("history", Shown("true"), "false with a template, which is filled with the new prompt alone")
+    return False

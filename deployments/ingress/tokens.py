@@ -38,6 +38,8 @@ class Claims:
     token_id: str
     #: Unix seconds.
     expires_at: int
+    #: Host of the app, of which ``app_id`` is a digest; empty in tokens of older versions.
+    app_host: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +68,7 @@ class Tokens:
         #: PEM ``PUBLIC KEY``, with which anyone can verify our tokens.
         self.public_pem = self._public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
-    def issue(self, account: Account, *, app_id: str, device: str) -> IssuedToken:
+    def issue(self, account: Account, *, app_id: str, device: str, app_host: str = "") -> IssuedToken:
         """A token for ``account`` as it is now; later changes of its roles show in the next token."""
         now = int(self._clock())
         claims = Claims(
@@ -77,6 +79,7 @@ class Tokens:
             device=device,
             token_id=new_id("tok"),
             expires_at=now + max(1, int(self._lifetime_s)),
+            app_host=app_host,
         )
         payload = {
             "sub": claims.user_id,
@@ -85,6 +88,7 @@ class Tokens:
             "1ro": list(claims.roles),
             "1ai": claims.app_id,
             "1de": claims.device,
+            "1ah": claims.app_host,
             "jti": claims.token_id,
             "iat": now,
             "exp": claims.expires_at,
@@ -138,6 +142,7 @@ def _claims(payload: dict[str, Any]) -> Claims:
         device=str(payload["1de"]),
         token_id=str(payload["jti"]),
         expires_at=int(payload["exp"]),
+        app_host=str(payload.get("1ah", "")),
     )
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from deployments.ingress.auth import Access, Gate, GuardedRoute, principal
+from deployments.ingress.auth import Access, Gate, GuardedRoute, address_of, principal
 from deployments.ingress.body import read_json
 from deployments.ingress.fields import ExactText, Private, Text, WireModel
 from deployments.ingress.operation import Operation
@@ -57,12 +57,14 @@ class UserSvc:
         self._max_body_bytes = max_body_bytes
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
-        def post(path: str, endpoint: Any, access: Access, operation: Operation) -> GuardedRoute:
-            return GuardedRoute("POST", path, endpoint, access=access, gate=gate, operation=operation)
+        def post(
+            path: str, endpoint: Any, access: Access, operation: Operation, *, limited: bool = False
+        ) -> GuardedRoute:
+            return GuardedRoute("POST", path, endpoint, access=access, gate=gate, operation=operation, limited=limited)
 
         return [
             post("/user-svc/login", self.login, Access.PUBLIC, LOGIN),
-            post("/user-svc/register", self.register, Access.PUBLIC, REGISTER),
+            post("/user-svc/register", self.register, Access.PUBLIC, REGISTER, limited=True),
             post("/user-svc/self", self.read_self, Access.AUTHENTICATED, SELF),
             post("/user-svc/refresh-token", self.refresh_token, Access.AUTHENTICATED, REFRESH_TOKEN),
             GuardedRoute(
@@ -81,9 +83,9 @@ class UserSvc:
         After ten failures for a slug from one address within a minute: 429.
         """
         credentials = await self._credentials(request)
-        address = request.client.host if request.client else ""
+        address = address_of(request) or ""
         account = await self._accounts.login(slug=credentials.slug, password=credentials.password, address=address)
-        return self._token(account, app_id_of(credentials.app_host), credentials.device)
+        return self._token(account, credentials.app_host, credentials.device)
 
     async def register(self, request: Request) -> Response:
         """Create an account and log in."""
@@ -91,29 +93,27 @@ class UserSvc:
         account = await self._accounts.register(
             slug=credentials.slug, password=credentials.password, name=credentials.name
         )
-        return self._token(account, app_id_of(credentials.app_host), credentials.device)
+        return self._token(account, credentials.app_host, credentials.device)
 
     async def read_self(self, request: Request) -> Response:
         """The caller's account and roles."""
         # The body has nothing to say (countTokens: tokens are not stored), but a broken one is still refused.
         await read_json(request, max_bytes=self._max_body_bytes)
         account = await self._account(request)
-        user = {
-            "id": account.id,
-            "createdAt": rfc3339(account.created_at),
-            "updatedAt": rfc3339(account.updated_at),
-            "slug": account.slug,
-        }
-        if account.name:
-            user["name"] = account.name
         return JSONResponse(
-            {"user": user, "roles": list(account.roles), "organizations": [], "contacts": [], "tokenCount": 0}
+            {
+                "user": user_object(account),
+                "roles": list(account.roles),
+                "organizations": [],
+                "contacts": [],
+                "tokenCount": 0,
+            }
         )
 
     async def refresh_token(self, request: Request) -> Response:
         """A new token with the roles the account has now. An expired one is not renewed (SECURITY §2.4)."""
         caller = principal(request)
-        return self._token(await self._account(request), caller.app_id, caller.device)
+        return self._token(await self._account(request), caller.app_host, caller.device, app_id=caller.app_id)
 
     async def public_key(self, _request: Request) -> Response:
         """The key that verifies access tokens."""
@@ -131,9 +131,22 @@ class UserSvc:
             raise Unauthorized
         return account
 
-    def _token(self, account: Account, app_id: str, device: str) -> Response:
-        issued = self._tokens.issue(account, app_id=app_id, device=device)
+    def _token(self, account: Account, app_host: str, device: str, *, app_id: str | None = None) -> Response:
+        issued = self._tokens.issue(account, app_id=app_id or app_id_of(app_host), app_host=app_host, device=device)
         return JSONResponse({"token": token_object(issued)}, headers=_SECRET)
+
+
+def user_object(account: Account) -> dict[str, Any]:
+    """The User object."""
+    user = {
+        "id": account.id,
+        "createdAt": rfc3339(account.created_at),
+        "updatedAt": rfc3339(account.updated_at),
+        "slug": account.slug,
+    }
+    if account.name:
+        user["name"] = account.name
+    return user
 
 
 def token_object(issued: IssuedToken) -> dict[str, Any]:

@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from deployments.ingress.threads import ThreadEvent
+from deployments.ingress.user_events import UserEvent
 from pipeline.delta import DeltaKind, FinishReason
 from pipeline.prompt import Prompt
 from pipeline.store.messages import Message
+from pipeline.store.threads import Thread
 
 #: "Never", as a Go server writes it (contract §0.2).
 ZERO_TIME = "0001-01-01T00:00:00Z"
@@ -59,13 +61,35 @@ def message_object(message: Message) -> dict[str, Any]:
         "threadId": message.thread_id,
         "text": message.text,
         "createdAt": timestamp(message.created_us),
-        "updatedAt": timestamp(message.created_us),
+        "updatedAt": timestamp(message.updated_us or message.created_us),
     }
     if message.user_id:
         result["userId"] = message.user_id
+    if message.file_ids:
+        result["fileIds"] = list(message.file_ids)
     if message.meta:
         result["meta"] = dict(message.meta)
     return result
+
+
+def thread_object(thread: Thread) -> dict[str, Any]:
+    """The chat Thread object; its only member is its owner."""
+    result: dict[str, Any] = {
+        "id": thread.id,
+        "createdAt": timestamp(thread.created_us),
+        "updatedAt": timestamp(thread.updated_us),
+        "userIds": [thread.user_id],
+    }
+    if thread.topic_ids:
+        result["topicIds"] = list(thread.topic_ids)
+    if thread.title:
+        result["title"] = thread.title
+    return result
+
+
+def chat_event(event: UserEvent) -> dict[str, Any]:
+    """An event of chat-svc, as firehose-svc frames events (contract §1.6, §3)."""
+    return {"name": event.name, "data": {"threadId": event.id}}
 
 
 def chunk(event: ThreadEvent) -> dict[str, Any] | None:

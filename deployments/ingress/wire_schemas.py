@@ -1,8 +1,8 @@
-"""Schemas of the objects that ``wire`` makes: Prompt, Message, stream chunk."""
+"""Schemas of the objects that ``wire`` makes: Prompt, Message, Thread."""
 
 from __future__ import annotations
 
-from deployments.ingress.operation import BOOLEAN, INTEGER, STRING, TIME, Component, exactly
+from deployments.ingress.operation import BOOLEAN, INTEGER, STRING, TIME, Component, exactly, list_of
 from pipeline.states import Status
 
 PROMPT = Component(
@@ -39,10 +39,24 @@ MESSAGE = Component(
         {"id": STRING, "threadId": STRING, "text": STRING, "createdAt": TIME, "updatedAt": TIME},
         {
             "userId": {**STRING, "description": "Absent in an answer"},
+            "fileIds": list_of(STRING),
             "meta": {
                 "type": "object",
-                "description": "Of an answer: modelId, finishReason, promptTokens, completionTokens",
+                "description": "Of an answer: modelId, finishReason, promptTokens, completionTokens; else what was sent",
             },
         },
+    ),
+)
+
+THREAD = Component(
+    name="Thread",
+    schema=exactly(
+        {
+            "id": STRING,
+            "createdAt": TIME,
+            "updatedAt": TIME,
+            "userIds": {**list_of(STRING), "description": "Its owner"},
+        },
+        {"topicIds": list_of(STRING), "title": STRING},
     ),
 )

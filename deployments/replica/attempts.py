@@ -7,11 +7,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import orjson
 from redis.exceptions import RedisError
 
+from deployments.replica.histories import Histories
 from deployments.replica.log_writer import RETRY_S, LogTail, LogWriter
 from deployments.replica.outcome import Outcome
 from deployments.replica.permits import Permits
@@ -37,6 +39,7 @@ class AttemptRunner:
         *,
         store: AttemptStore,
         engine: Engine,
+        histories: Histories,
         model_id: str,
         replica: str,
         node: str,
@@ -47,6 +50,7 @@ class AttemptRunner:
     ) -> None:
         self._store = store
         self._engine = engine
+        self._histories = histories
         self._model_id = model_id
         self._replica = replica
         self._node = node
@@ -181,6 +185,7 @@ class AttemptRunner:
             await self._writer.take(tail)
 
     async def _generate(self, claimed: Claimed, tail: LogTail) -> bool:
+        claimed = await self._with_history(claimed)
         answer = [claimed.logged_text]
         tokens = len(claimed.logged_token_ids)
         request = TextRequest(
@@ -203,6 +208,18 @@ class AttemptRunner:
                 else:
                     self._writer.put(tail, delta)
         raise EngineError("the engine ended the answer without saying so")
+
+    async def _with_history(self, claimed: Claimed) -> Claimed:
+        """The prompt as the model gets it. It is stored before anything comes of it, so that whoever resumes the answer goes on
+        from the same ids, whatever happens to the thread."""
+        wanted = claimed.history
+        if wanted is None:
+            return claimed
+        rendered = await self._persist(lambda: self._histories.render(wanted, claimed.sampling.max_tokens))
+        token_ids = claimed.prompt_token_ids if rendered is None else rendered
+        if not await self._persist(lambda: self._store.keep_rendered(claimed.ref, claimed.fence, token_ids)):
+            raise StaleLease
+        return replace(claimed, prompt_token_ids=token_ids, history=None)
 
     async def _append_now(self, tail: LogTail, delta: Delta) -> None:
         """Write one entry behind everything that waits, and nothing merged with it."""

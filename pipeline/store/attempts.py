@@ -10,10 +10,21 @@ from redis.asyncio import Redis
 from pipeline.delta import Delta, DeltaKind, FinishReason
 from pipeline.engine import SamplingParameters
 from pipeline.errors import EngineError, StaleLease
-from pipeline.prompt import sampling_from_record, unpack_token_ids
+from pipeline.prompt import pack_token_ids, sampling_from_record, unpack_token_ids
 from pipeline.store.keys import Keys
 from pipeline.store.logs import LogEntry, decode_entry, encode_delta
 from pipeline.store.scripts import Scripts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HistoryWanted:
+    """What a prompt is to be rendered from that is still to get its history."""
+
+    user_id: str
+    thread_id: str
+    #: The prompt's own place; its history is what stands before it.
+    place: int
+    prompt: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +42,8 @@ class Claimed:
     logged_text: str
     #: Number of the last entry in the log.
     entries: int
+    #: None if ``prompt_token_ids`` are what the model gets; otherwise they are the prompt alone.
+    history: HistoryWanted | None = None
 
 
 class UnreadableRecord(EngineError):
@@ -59,10 +72,11 @@ class AttemptStore:
         rows = await self._scripts.run("claim", ref, fence, replica, round(lease_s * 1e6), fingerprint)
         if not rows:
             raise StaleLease
-        (tokens, sampling, failures, max_retries, _thread, _user, _id, entries), raw_log = rows
+        (tokens, sampling, failures, max_retries, thread, user, _id, entries), raw_log, history = rows
         try:
             answer = _since_restart([decode_entry(entry_id, fields) for entry_id, fields in raw_log])
             prompt_token_ids, parameters = unpack_token_ids(tokens), sampling_from_record(sampling)
+            wanted = _history_wanted(user, thread, *history) if history else None
         except (ValueError, TypeError, KeyError) as error:
             raise UnreadableRecord(failures=int(failures), max_retries=int(max_retries)) from error
         return Claimed(
@@ -75,7 +89,12 @@ class AttemptStore:
             logged_token_ids=tuple(i for entry in answer for i in entry.delta.token_ids),
             logged_text="".join(entry.delta.text for entry in answer),
             entries=int(entries),
+            history=wanted,
         )
+
+    async def keep_rendered(self, ref: str, fence: int, token_ids: tuple[int, ...]) -> bool:
+        """Make these the prompt's ids, history included: every later attempt takes them. False if the attempt is stale."""
+        return bool(await self._scripts.run("keep_rendered", ref, fence, pack_token_ids(token_ids)))
 
     async def append(self, entries: Sequence[tuple[str, int, int, Delta]]) -> list[bool]:
         """Write (ref, fence, number, delta) entries of several attempts in one call. ``number`` is the one the entry gets in
@@ -127,6 +146,10 @@ class AttemptStore:
 
     async def unregister(self, model_id: str, replica: str) -> None:
         await self._scripts.run("unregister", model_id, replica)
+
+
+def _history_wanted(user: bytes, thread: bytes, place: bytes, prompt: bytes) -> HistoryWanted:
+    return HistoryWanted(user_id=user.decode(), thread_id=thread.decode(), place=int(place), prompt=prompt.decode())
 
 
 def _since_restart(log: list[LogEntry]) -> list[LogEntry]:

@@ -13,35 +13,62 @@ LAYOUT = {
     # truth about one prompt
     "prompt": "p:{}",  # ref -> hash
     "log": "log:{}",  # ref -> stream of deltas
-    "owner": "owner",  # hash: prompt id -> user who used it first (for admins)
-    # indexes: sorted sets ref -> seq (order of acceptance)
+    # who uses a name, for admins, who look by it alone: hashes with the first user, sorted sets with the others (rare)
+    "owner": "owner",  # prompt id -> user
+    "owners": "owners:{}",  # of this prompt id
+    "thread_owner": "t-owner",  # thread id -> user
+    "thread_owners": "t-owners:{}",  # of this thread id
+    # indexes: sorted sets ref -> created (µs, no two the same)
     "all": "i:all",
     "by_status": "i:status:{}",
     "by_user": "i:user:{}",
     "by_user_status": "i:user-status:{}/{}",  # status/user
+    "by_thread_status": "i:thread-status:{}/{}",  # status/user/thread
+    "ended": "i:ended:{}",  # status, of those that ended; ref -> time of the end (µs)
     # threads: {} is user/thread
-    "thread": "t:{}",  # hash: title, created, updated, place (last one given out)
+    "thread": "t:{}",  # hash: title, created, updated, place (last one given out), conversation, topics
     "thread_prompts": "t-prompts:{}",  # ref -> place
     "thread_open": "t-open:{}",  # ref -> place, unfinished ones only
     "thread_messages": "t-messages:{}",  # message id -> order
     "message": "m:{}",  # user/message id -> hash
+    "threads": "t-user:{}",  # user -> sorted set: thread id -> created
+    # events of one user, kept while somebody listens
+    "listening": "listening:{}",  # user: there is a subscription, or was one lately; expires
+    "events": "events:{}",  # user -> stream of events; capped, expires with the key above
     # one queue per model
-    "stats": "q-stats:{}",  # hash: waiting, turn, permits, stale_rejected
+    "stats": "q-stats:{}",  # hash: waiting, blocked (wait for their thread), turn, permits, stale_rejected
     "priorities": "q-priorities:{}",  # priority -> priority, those with waiting prompts
     "turns": "q-turns:{}:{}",  # priority:model; user -> turn
-    "waiting": "q-waiting:{}:{}:{}",  # priority:user:model; ref -> seq
+    "waiting": "q-waiting:{}:{}:{}",  # priority:user:model; ref -> created
     "due": "q-due:{}",  # ref -> time of the next attempt
     "leases": "q-leases:{}",  # ref -> deadline
     "replicas": "q-replicas:{}",  # replica -> time at which it counts as dead
     "permits": "q-permits:{}",  # hash: replica -> permits
     "used": "q-used:{}",  # hash: replica -> permits in use at its last heartbeat
     "nodes": "q-nodes:{}",  # hash: replica -> node it runs on
+    # what users and admins have set
+    "templates": "templates:{}",  # hash of a user: name -> "created updated template"
+    "default_model": "default-model",  # id of the model that an admin made the default
+    # files
+    "file": "f:{}",  # file id -> hash
+    "file_usage": "f-usage:{}",  # user -> hash: bytes, files, writing (uploads under way)
+    "user_files": "f-user:{}:{}",  # uploads or downloads:user; file id -> time of creation
+    "user_urls": "f-urls:{}",  # user -> hash: digest of a URL -> id of the file downloaded from it
+    "unsettled_files": "f-unsettled",  # file id -> time at which whoever sweeps removes its blob
+    # who may do what, how often
+    "policy_table": "policies",  # hash: id -> policy
+    "permit_table": "permits",  # hash: id -> permit
+    "rate": "rate:{}",  # counter: hash: slot of the window -> requests
+    "ticket": "ticket:{}",  # digest: hash: holder, and once it is open stream, openings
+    "ticket_count": "tickets:{}",  # user: tickets issued of late
     # counters and identity
-    "seq": "seq",
+    "seq": "seq",  # when the latest prompt was accepted (µs)
     "fence": "fence",  # attempts granted so far, of all prompts
     "identity": "store",
     # pub/sub channels
     "bell": "bell:{}",  # user/thread: a log of this thread grew
+    "chat_events": "chat-events:{}",  # user: "<name> <thread id>", something in their chats has changed
+    "events_bell": "events-bell:{}",  # user: there is another event
     "wake": "wake:{}",  # model: a prompt waits and a permit is free
     "doorbell": "doorbell:{}",  # replica: look at your leases
 }

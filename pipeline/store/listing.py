@@ -1,105 +1,111 @@
-"""Pages of prompts, from the narrowest index a query allows."""
+"""Lists prompts, from the narrowest indexes a query allows."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 
 from redis.asyncio import Redis
 
-from pipeline.prompt import Prompt, make_ref
-from pipeline.query import Query
+from pipeline.prompt import Prompt
+from pipeline.query import LATEST_US, Narrowed, Query, Range, SortedCursor, narrow
+from pipeline.store.indexes import Indexes
 from pipeline.store.keys import Keys
+from pipeline.store.page import Page
 from pipeline.store.prompts import PromptStore
-from pipeline.store.replies import text
+from pipeline.store.scan import CHUNK, Bounds, Matcher, Show, Source
+from pipeline.store.scripts import Scripts
+from pipeline.store.sorted_page import Sorter, sorted_page
+from pipeline.store.walk import count_entries
 
-#: Members of an index read at a time.
-CHUNK = 200
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Page:
-    prompts: list[Prompt]
-    #: All matches, whatever the limit; None unless the query asked.
-    count: int | None
+#: Fewer rows at a time are not worth a round trip.
+_LEAST = 10
 
 
 class Listing:
     """Lists prompts of one user, or of everybody."""
 
-    def __init__(self, client: Redis, keys: Keys, prompts: PromptStore) -> None:
-        self._client = client
-        self._keys = keys
+    def __init__(
+        self,
+        client: Redis,
+        keys: Keys,
+        prompts: PromptStore,
+        *,
+        time_of: Callable[[int], str],
+        bounds: Bounds | None = None,
+    ) -> None:
+        """``time_of`` writes microseconds since the epoch the way clients are shown them: a page by creation ends with one."""
+        self._scripts = Scripts(client, keys.namespace)
+        self._indexes = Indexes(client, keys)
         self._prompts = prompts
+        self._time_of = time_of
+        self._bounds = bounds or Bounds()
 
-    async def page(self, query: Query, *, user_id: str | None) -> Page:
-        """The first ``query.limit`` matches in order. ``user_id`` None lists every user's (for admins)."""
-        indexes, exact = self._indexes(query, user_id)
-        if query.ids is not None:
-            found = await self._by_id(query, user_id)
-            return Page(prompts=found[: query.limit], count=len(found) if query.count else None)
-        prompts: list[Prompt] = []
-        matches = 0
-        async for prompt in self._walk(indexes, query, stop_early=exact or not query.count):
-            if _matches(prompt, query):
-                matches += 1
-                if len(prompts) < query.limit:
-                    prompts.append(prompt)
-                elif exact or not query.count:
-                    break
-        count = (await self._cardinality(indexes) if exact else matches) if query.count else None
-        return Page(prompts=prompts, count=count)
+    async def page(self, query: Query, *, user_id: str | None, show: Show) -> Page:
+        """The first ``query.limit`` matches behind the cursor. ``user_id`` None lists every user's (for admins).
 
-    def _indexes(self, query: Query, user_id: str | None) -> tuple[list[str], bool]:
-        """The sorted sets to walk, and whether their members are the matches and nothing else."""
-        keys = self._keys
-        if user_id is None:
-            if query.statuses is not None:
-                return [keys.by_status(status) for status in query.statuses], query.thread_ids is None
-            return [keys.all()], query.thread_ids is None
-        if query.thread_ids is not None:
-            return [keys.thread_prompts(f"{user_id}/{thread}") for thread in query.thread_ids], query.statuses is None
-        if query.statuses is not None:
-            return [keys.by_user_status(status, user_id) for status in query.statuses], True
-        return [keys.by_user(user_id)], True
+        By creation (the default), following ``after`` to the end meets every prompt once that matches all the time, whatever is
+        added or changes its status meanwhile. In other orders so for prompts whose sorted values stay the same; those
+        added since the first page are left out.
 
-    async def _cardinality(self, indexes: list[str]) -> int:
-        pipe = self._client.pipeline(transaction=False)
-        for index in indexes:
-            pipe.zcard(index)
-        return sum(await pipe.execute())
+        Raises:
+            StoreUnavailable: see ``sorted_page``.
+        """
+        narrowed = narrow(query.conditions)
+        if user_id is not None:
+            narrowed = narrowed.of_user(user_id)
+        if narrowed.is_empty:
+            return Page(prompts=[], count=0 if query.count else None)
+        matcher = Matcher(self._prompts, query, show)
+        if narrowed.ids is not None:
+            return await self._named(query, narrowed, matcher)
+        found = await self._indexes.narrowest(narrowed)
+        source = Source(
+            scripts=self._scripts, indexes=found.keys, times=narrowed.created, matcher=matcher, bounds=self._bounds
+        )
+        page = await (self._by_creation(query, source) if query.is_by_creation else sorted_page(query, source))
+        if not query.count:
+            return page
+        if narrowed.is_exact and found.is_exact:
+            return replace(page, count=await count_entries(self._scripts, found.keys, narrowed.created))
+        scan = source.scan(descending=True)
+        return replace(page, count=await scan.count(), is_count_partial=not scan.has_ended)
 
-    async def _by_id(self, query: Query, user_id: str | None) -> list[Prompt]:
-        assert query.ids is not None
-        refs = []
-        for prompt_id in query.ids:
-            owner = user_id or await self._prompts.owner_of(prompt_id)
-            if owner is not None:
-                refs.append(make_ref(owner, prompt_id))
-        found = [p for p in await self._prompts.get_many(refs) if p is not None and _matches(p, query)]
-        return sorted(found, key=lambda prompt: prompt.created_us, reverse=query.descending)
+    async def _by_creation(self, query: Query, source: Source) -> Page:
+        rows: list[Prompt] = []
+        least = _LEAST
+        scan = source.scan(descending=query.is_descending, within=self._rest(query))
+        while scan.goes_on and len(rows) <= query.limit:
+            # One more than is shown tells whether there is more.
+            rows += [prompt for prompt, _ in await scan.chunk(max(query.limit + 1 - len(rows), least))]
+            least *= 2  # where few match, in few round trips
+        if len(rows) > query.limit:
+            shown = rows[: query.limit]
+            return Page(prompts=shown, after=self._time_of(shown[-1].created_us))
+        if scan.has_ended:
+            return Page(prompts=rows)
+        return Page(prompts=rows, after=self._time_of(scan.position_us), is_truncated=len(rows) < query.limit)
 
-    async def _walk(self, indexes: list[str], query: Query, *, stop_early: bool) -> AsyncIterator[Prompt]:
-        """Every prompt of the indexes, merged in the order asked for. What disappears meanwhile is left out."""
-        chunk = min(CHUNK, query.limit + 1) if stop_early else CHUNK
-        heads: list[list[Prompt]] = [[] for _ in indexes]
-        offsets: list[int | None] = [0 for _ in indexes]
-        while True:
-            for i, index in enumerate(indexes):
-                offset = offsets[i]
-                while not heads[i] and offset is not None:
-                    refs = await self._client.zrange(index, offset, offset + chunk - 1, desc=query.descending)
-                    offset = offset + len(refs) if len(refs) == chunk else None
-                    heads[i] = [p for p in await self._prompts.get_many([text(ref) for ref in refs]) if p is not None]
-                offsets[i] = offset
-            waiting = [head for head in heads if head]
-            if not waiting:
-                return
-            choose = max if query.descending else min
-            yield choose(waiting, key=lambda head: head[0].created_us).pop(0)
+    async def _named(self, query: Query, narrowed: Narrowed, matcher: Matcher) -> Page:
+        """Prompts by id: so few that each is looked at."""
+        refs, is_complete = await self._indexes.named(narrowed)
+        found = [match for i in range(0, len(refs), CHUNK) for match in await matcher.read(refs[i : i + CHUNK])]
+        if query.is_by_creation:
+            rows = sorted((prompt for prompt, _ in found), key=lambda p: p.created_us, reverse=query.is_descending)
+            rest = self._rest(query)
+            rows = [prompt for prompt in rows if rest.first_us <= prompt.created_us <= rest.last_us]
+            shown = rows[: query.limit]
+            after = self._time_of(shown[-1].created_us) if len(shown) < len(rows) else None
+            page = Page(prompts=shown, after=after)
+        else:
+            sorter = Sorter(query, query.after if isinstance(query.after, SortedCursor) else None)
+            sorter.add(found)
+            page = sorter.page(newest_us=LATEST_US, oldest_us=None)
+        page = replace(page, is_truncated=not is_complete)
+        return replace(page, count=len(found), is_count_partial=not is_complete) if query.count else page
 
-
-def _matches(prompt: Prompt, query: Query) -> bool:
-    return (query.statuses is None or prompt.status in query.statuses) and (
-        query.thread_ids is None or prompt.thread_id in query.thread_ids
-    )
+    def _rest(self, query: Query) -> Range:
+        """What comes behind the cursor of a listing by creation."""
+        if isinstance(query.after, int):
+            return Range().after(query.after, descending=query.is_descending)
+        return Range()

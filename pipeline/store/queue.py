@@ -37,6 +37,8 @@ class Swept:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueDepth:
     waiting: int
+    #: Wait outside the queue for earlier prompts of their thread; no replica could run them now.
+    blocked: int
     leased: int
     #: Retries that are not due yet.
     delayed: int
@@ -86,13 +88,14 @@ class ModelQueue:
 
     async def depth(self) -> QueueDepth:
         pipe = self._client.pipeline(transaction=False)
-        pipe.hmget(self._keys.stats(self.model_id), "waiting", "permits", "stale_rejected")
+        pipe.hmget(self._keys.stats(self.model_id), "waiting", "blocked", "permits", "stale_rejected")
         pipe.zcard(self._keys.leases(self.model_id))
         pipe.zcard(self._keys.due(self.model_id))
         pipe.zcard(self._keys.replicas(self.model_id))
-        (waiting, permits, stale), leased, delayed, replicas = await pipe.execute()
+        (waiting, blocked, permits, stale), leased, delayed, replicas = await pipe.execute()
         return QueueDepth(
             waiting=int(waiting or 0),
+            blocked=int(blocked or 0),
             leased=leased,
             delayed=delayed,
             permits=int(permits or 0),

@@ -313,6 +313,7 @@ def _leaks(dump: Dump) -> Iterator[Violation]:
         ("leases", queue.leases),
         ("waiting (counter)", queue.waiting),
         ("waiting (queued)", queue.queued),
+        ("blocked", queue.blocked),
         ("due", queue.due),
         ("turns", queue.turns),
         *((f"permits in use of {replica}", used) for replica, used in queue.permits_used.items()),

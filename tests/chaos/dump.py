@@ -50,6 +50,8 @@ class StoredPrompt:
 class StoredQueue:
     #: The counter, and what really waits.
     waiting: int
+    #: Of conversations, outside the queue.
+    blocked: int
     queued: int
     due: int
     leases: int
@@ -113,6 +115,7 @@ class StoreView:
                 queued += self._client.zcard(keys.waiting(priority, user.decode(), model))
         return StoredQueue(
             waiting=int(stats.get(b"waiting", 0)),
+            blocked=int(stats.get(b"blocked", 0)),
             queued=queued,
             due=self._client.zcard(keys.due(model)),
             leases=self._client.zcard(keys.leases(model)),

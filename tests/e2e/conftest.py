@@ -22,10 +22,14 @@ SCRIPTED: dict[str, dict[str, Any]] = {
     "test/broken": {"step_s": 0.001, "fail_permanently": True},
     "test/slow": {"step_s": 1.0, "answer_tokens": 120},
 }
+#: Has no replica until it is started, and alone makes something of nothing.
+ASLEEP = "test/asleep"
 #: Attempts a slow replica holds; the prompts beyond wait.
 SLOW_PERMITS = 4
 SYNC_WAIT_S = 30.0
 HEARTBEAT_S = 1.0
+#: Of one file, and of all of a user's.
+MAX_FILE_BYTES, USER_FILES_BYTES = 3_000_000, 5_000_000
 
 Connect = Callable[[], Awaitable[httpx.AsyncClient]]
 
@@ -35,12 +39,29 @@ def config_with_scripted_models() -> dict[str, Any]:
     app = config["applications"][0]
     app["args"]["sync_wait_s"] = SYNC_WAIT_S
     app["args"]["sse_heartbeat_s"] = HEARTBEAT_S
+    app["args"]["max_file_bytes"], app["args"]["user_files_bytes"] = MAX_FILE_BYTES, USER_FILES_BYTES
     for model_id, options in SCRIPTED.items():
         permits = SLOW_PERMITS if model_id == "test/slow" else 16
         app["args"]["models"].append(
             {"id": model_id, "engine": "scripted", "source": "scripted", "permits": permits, "engine_args": options}
         )
         app["deployments"].append({"name": deployment_name(model_id), "ray_actor_options": {"num_cpus": 0}})
+    app["args"]["models"].append(
+        {
+            "id": ASLEEP,
+            "engine": "scripted",
+            "source": "scripted",
+            "capabilities": ["unconditional-image-generation"],
+            "engine_args": {"step_s": 0.001},
+        }
+    )
+    app["deployments"].append(
+        {
+            "name": deployment_name(ASLEEP),
+            "ray_actor_options": {"num_cpus": 0},
+            "autoscaling_config": {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1, "upscale_delay_s": 0},
+        }
+    )
     return config
 
 

@@ -116,6 +116,34 @@ async def test_filters_order_limit_and_count(user: httpx.AsyncClient) -> None:
     assert [row["id"] for row in response.json()["prompts"]] == [ids[0], other]
 
 
+async def test_the_fields_of_a_prompt_are_filtered_ordered_and_paged_through(user: httpx.AsyncClient) -> None:
+    """Both dialects, with the queries of the product document that go beyond an index."""
+    ids = [(await submit(user, threadId="pages", maxRetries=n % 2, sync=True))["prompt"]["id"] for n in range(5)]
+    flaky = (await submit(user, modelId="test/flaky", threadId="pages", sync=True))["prompt"]
+    assert (await listed(user, "runCount", "gt", 2))["prompts"] == [flaky]
+    assert (await listed(user, "runCount", "gt", 3))["prompts"] == []
+    filters = [
+        {"fields": ["threadId"], "op": "equals", "valuesJson": '["pages"]'},
+        {"op": "or", "subFilters": [{"fields": ["maxRetries"], "op": "isInList", "valuesJson": "[0, 1]"}]},
+    ]
+    order = json.dumps([{"field": "maxRetries", "desc": True}, {"field": "createdAt", "desc": True}])
+    seen, after = [], None
+    for rows in (2, 2, 1):
+        query = {"filters": filters, "orderBys": order, "limit": 2, "count": True, "afterJson": after}
+        page = (await user.post("/prompt-svc/prompts", json={"query": query})).json()
+        assert (len(page["prompts"]), page["count"]) == (rows, 5)
+        seen += [row["id"] for row in page["prompts"]]
+        after = json.dumps([page["after"]]) if "after" in page else None
+    assert after is None
+    assert seen == [ids[3], ids[1], ids[4], ids[2], ids[0]]
+    # By creation, the cursor is a time: the last prompt's.
+    page = await listed(user, "threadId", "equals", "pages", limit=4)
+    assert page["after"] == page["prompts"][-1]["createdAt"]
+    rest = await listed(user, "threadId", "equals", "pages", limit=4, after=page["after"])
+    assert [row["id"] for row in rest["prompts"]] == [ids[4], flaky["id"]]
+    assert "after" not in rest
+
+
 async def test_without_filters_what_is_active_is_listed(user: httpx.AsyncClient) -> None:
     await submit(user, sync=True)
     slow = (await submit(user, modelId="test/slow"))["prompt"]["id"]

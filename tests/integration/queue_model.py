@@ -24,6 +24,10 @@ class ModelPrompt:
     runs: int = 0
     failures: int = 0
     crashes: int = 0
+    #: Whether it is still to get its history.
+    history: bool = False
+    #: Whether it waits outside the queue for earlier prompts of its thread.
+    blocked: bool = False
     holder: str = ""
     #: Node of the holder.
     node: str = ""
@@ -33,6 +37,14 @@ class ModelPrompt:
     @property
     def id(self) -> str:
         return self.ref.split("/", 1)[1]
+
+
+@dataclass(slots=True)
+class ModelMessage:
+    thread: str
+    order: int
+    #: The prompt it belongs to, empty for one posted by hand.
+    ref: str
 
 
 @dataclass(slots=True)
@@ -51,6 +63,10 @@ class QueueModel:
         self.fences = 0
         #: Every ref that was ever taken, and how many places each thread has given out.
         self.places: dict[str, int] = {}
+        #: thread -> whether it is a conversation
+        self.threads: dict[str, bool] = {}
+        #: user/message id -> message
+        self.messages: dict[str, ModelMessage] = {}
         self.seq = 0
         self.turn = 0
         #: priority -> user -> turn
@@ -63,24 +79,37 @@ class QueueModel:
         self.expired_replicas: list[str] = []
         self.elapsed_retries: list[str] = []
         self.stale_rejected = 0
+        #: user -> name of event, prompt, error; only of users who listen.
+        self.events: dict[str, list[tuple[str, str, str | None]]] = {}
 
     # --- clients
 
-    def accept(self, ref: str, user: str, thread: str, priority: int) -> bool:
+    def accept(self, ref: str, user: str, thread: str, priority: int, history: bool | None) -> str:
         if ref in self.prompts:
-            return False
+            return "again"
+        if ref in self.messages:
+            return "conflict"
         self.seq += 1
-        place = self.places[thread] = self.places.get(thread, 0) + 1
-        self.prompts[ref] = ModelPrompt(ref, user, thread, priority, self.seq, place)
-        self._enqueue(self.prompts[ref])
-        return True
+        place = self._next_place(thread)
+        is_conversation = self.threads.setdefault(thread, False)
+        given = is_conversation if history is None else history
+        prompt = ModelPrompt(ref, user, thread, priority, self.seq, place, history=given)
+        prompt.blocked = given and bool(self.open_of(thread))
+        self.prompts[ref] = prompt
+        self.messages[ref] = ModelMessage(thread, place * 2 - 1, ref)
+        if not prompt.blocked:
+            self._enqueue(prompt)
+        self._tell(prompt, "promptAdded")
+        return "new"
 
     def cancel(self, ref: str) -> str:
         prompt = self.prompts.get(ref)
         if prompt is None:
             return "missing"
         if not prompt.status.is_terminal:
+            self._tell_finished(prompt, "canceled")
             self._close(prompt, "cancel")
+            self._tell(prompt, "promptRemoved")
         return prompt.status
 
     def erase(self, ref: str) -> str:
@@ -90,7 +119,36 @@ class QueueModel:
         if not prompt.status.is_terminal:
             return prompt.status
         del self.prompts[ref]
+        self.messages = {key: message for key, message in self.messages.items() if message.ref != ref}
+        self._forget_if_empty(prompt.thread)
+        self._tell(prompt, "promptRemoved")
         return "erased"
+
+    def save_thread(self, thread: str) -> None:
+        self.threads.setdefault(thread, True)
+
+    def delete_thread(self, thread: str) -> str:
+        if thread not in self.threads:
+            return "missing"
+        for prompt in reversed(self.open_of(thread)):
+            self.cancel(prompt.ref)
+        for ref in [p.ref for p in self.prompts.values() if p.thread == thread]:
+            self.erase(ref)
+        self.messages = {key: message for key, message in self.messages.items() if message.thread != thread}
+        self.threads[thread] = False
+        self._forget_if_empty(thread)
+        return "deleted"
+
+    def save_message(self, user: str, thread: str, message_id: str) -> str:
+        key = f"{user}/{message_id}"
+        if thread not in self.threads:
+            return "missing"
+        if key not in self.messages:
+            self.messages[key] = ModelMessage(thread, self._next_place(thread) * 2 - 1, "")
+        return "saved" if self.messages[key].thread == thread else "taken"
+
+    def delete_message(self, key: str) -> None:
+        self._forget_if_empty(self.messages.pop(key).thread)
 
     # --- the ledger
 
@@ -177,10 +235,18 @@ class QueueModel:
         prompt = self._owned(ref, fence)
         if prompt is None or prompt.holder not in ("", replica):
             return False
+        if not prompt.holder:
+            self._tell(prompt, "promptProcessingStarted")
         prompt.holder = replica
         prompt.node = self.replicas[replica].node if replica in self.replicas else ""
         self._unexpire(self.expired_leases, ref)
         return True
+
+    def keep_rendered(self, ref: str, fence: int) -> bool:
+        prompt = self._owned(ref, fence)
+        if prompt is not None:
+            prompt.history = False
+        return prompt is not None
 
     def append(self, ref: str, fence: int, number: int, text: str) -> bool:
         prompt = self._owned(ref, fence)
@@ -204,20 +270,29 @@ class QueueModel:
         return True, gone
 
     def finish(self, ref: str, fence: int) -> bool:
-        return self._end(ref, fence, "finish")
+        prompt = self._owned(ref, fence)
+        if prompt is None:
+            return False
+        self.messages[f"{prompt.user}/msg-{ref}"] = ModelMessage(prompt.thread, prompt.place * 2, ref)
+        self._tell_finished(prompt, None)
+        self._close(prompt, "finish")
+        return True
 
     def abandon(self, ref: str, fence: int) -> bool:
         prompt = self._owned(ref, fence)
-        if prompt is not None:
-            prompt.failures += 1
-        # The guard has counted a stale one already.
-        return prompt is not None and self._end(ref, fence, "abandon")
+        if prompt is None:
+            return False
+        prompt.failures += 1
+        self._tell_finished(prompt, "oops")
+        self._close(prompt, "abandon")
+        return True
 
     def retry_later(self, ref: str, fence: int) -> bool:
         prompt = self._owned(ref, fence)
         if prompt is None:
             return False
         prompt.failures += 1
+        self._tell_finished(prompt, "oops")
         self._leave_lease(prompt)
         prompt.status = advance(prompt.status, "retry")
         self.due.add(ref)
@@ -238,6 +313,20 @@ class QueueModel:
         self.elapsed_retries.append(ref)
 
     # --- parts
+
+    def open_of(self, thread: str) -> list[ModelPrompt]:
+        """What has not ended of a thread, in order."""
+        found = [p for p in self.prompts.values() if p.thread == thread and not p.status.is_terminal]
+        return sorted(found, key=lambda p: p.place)
+
+    def _next_place(self, thread: str) -> int:
+        self.places[thread] = self.places.get(thread, 0) + 1
+        return self.places[thread]
+
+    def _forget_if_empty(self, thread: str) -> None:
+        used = {p.thread for p in self.prompts.values()} | {m.thread for m in self.messages.values()}
+        if thread not in used and not self.threads[thread]:
+            del self.threads[thread]
 
     def _owned(self, ref: str, fence: int) -> ModelPrompt | None:
         prompt = self.prompts.get(ref)
@@ -279,28 +368,36 @@ class QueueModel:
         self.due.discard(ref)
         self._unexpire(self.elapsed_retries, ref)
 
-    def _end(self, ref: str, fence: int, transition: str) -> bool:
-        prompt = self._owned(ref, fence)
-        if prompt is None:
-            return False
-        self._close(prompt, transition)
-        return True
-
     def _close(self, prompt: ModelPrompt, transition: str) -> None:
         if prompt.ref in self.waiting:
             self._take_from_queue(prompt)
         self._forget_due(prompt.ref)
         self._leave_lease(prompt)
+        prompt.blocked = False
         prompt.status = advance(prompt.status, transition)
         prompt.log.append(None)
+        following = self.open_of(prompt.thread)
+        if following and following[0].blocked:
+            following[0].blocked = False
+            self._enqueue(following[0])
+
+    def _tell(self, prompt: ModelPrompt, name: str, error: str | None = None) -> None:
+        if prompt.user in self.events:
+            self.events[prompt.user].append((name, prompt.id, error))
+
+    def _tell_finished(self, prompt: ModelPrompt, error: str | None) -> None:
+        if prompt.holder:
+            self._tell(prompt, "promptProcessingFinished", error)
 
     def _requeue_uncharged(self, prompt: ModelPrompt) -> None:
+        self._tell_finished(prompt, "handed back; the prompt waits for another replica")
         prompt.runs -= 1
         self._leave_lease(prompt)
         prompt.status = advance(prompt.status, "hand_back")
         self._enqueue(prompt)
 
     def _crash(self, prompt: ModelPrompt, alive: Iterable[str]) -> None:
+        self._tell_finished(prompt, "the replica that ran this prompt died")
         if prompt.node in alive:
             prompt.crashes += 1
             if prompt.crashes > SUSPECT_AFTER:

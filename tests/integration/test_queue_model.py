@@ -22,12 +22,15 @@ from hypothesis.stateful import (
 from redis.asyncio import Redis
 
 from pipeline.delta import Delta, DeltaKind, FinishReason
-from pipeline.errors import NotFound, StaleLease
+from pipeline.errors import Conflict, NotFound, StaleLease
 from pipeline.prompt import NewPrompt
 from pipeline.store.attempts import AttemptStore
+from pipeline.store.events import EventLog
 from pipeline.store.keys import Keys
+from pipeline.store.messages import MessageStore
 from pipeline.store.prompts import PromptStore
 from pipeline.store.queue import ModelQueue
+from pipeline.store.threads import ThreadStore
 from tests.integration.queue_checks import StoreChecks
 from tests.integration.queue_model import ModelPrompt, QueueModel
 
@@ -45,6 +48,7 @@ picks = st.integers(min_value=0, max_value=1 << 16)
 #: Which fence a call carries: mostly the right one.
 fence_errors = st.sampled_from([0, 0, 0, -1, 1])
 priorities = st.sampled_from([0, 0, 0, 5, -3])
+histories = st.sampled_from([None, None, None, True, False])
 alive_nodes = st.sampled_from([NODES, NODES, NODES[:1], ()])
 
 
@@ -64,6 +68,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.client = Redis.from_url(self.url)
         self.prompts = PromptStore(self.client, self.keys)
+        self.threads = ThreadStore(self.client, self.keys, self.prompts)
+        self.messages = MessageStore(self.client, self.keys)
         self.queue = ModelQueue(self.client, self.keys, MODEL)
         self.attempts = AttemptStore(self.client, self.keys)
         self.checks = StoreChecks(self.reader, self.keys, self.model, model_id=MODEL, users=USERS)
@@ -73,6 +79,7 @@ class QueueMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         for prompt in self.model.prompts.values():
             self.checks.log(prompt)
+        self.checks.messages()
         self.loop.run_until_complete(self.client.aclose())
         self.loop.close()
         self.reader.close()
@@ -82,19 +89,24 @@ class QueueMachine(RuleBasedStateMachine):
         accepted=st.lists(st.tuples(st.sampled_from(USERS), st.integers(0, 9), priorities), min_size=4, max_size=8),
     )
     def begin(self, permits: int, accepted: list[tuple[str, int, int]]) -> None:
-        """With replicas and a queue: most rules have nothing to do without."""
+        """With replicas, conversations (t1 of each user) and a queue: most rules have nothing to do without. One user listens to
+        events."""
+        for user in USERS:
+            self._save_thread(user, "t1")
+        self.model.events[USERS[0]] = []
+        self.run("listen", EventLog(self.client, self.keys).listen(USERS[0]))
         for replica, node in zip(REPLICAS, ("n1", "n2", "n1"), strict=True):
             self._register(replica, permits, node)
         for user, number, priority in accepted:
-            self._accept(user, number, priority)
+            self._accept(user, number, priority, None)
 
     # --- clients
 
-    @rule(user=st.sampled_from(USERS), number=st.integers(0, 9), priority=priorities)
-    def accept(self, user: str, number: int, priority: int) -> None:
-        self._accept(user, number, priority)
+    @rule(user=st.sampled_from(USERS), number=st.integers(0, 9), priority=priorities, history=histories)
+    def accept(self, user: str, number: int, priority: int, history: bool | None) -> None:
+        self._accept(user, number, priority, history)
 
-    def _accept(self, user: str, number: int, priority: int) -> None:
+    def _accept(self, user: str, number: int, priority: int, history: bool | None) -> None:
         new = NewPrompt(
             id=f"p{number}",
             user_id=user,
@@ -103,11 +115,19 @@ class QueueMachine(RuleBasedStateMachine):
             prompt="words",
             prompt_token_ids=(1, 2),
             priority=priority,
+            history=history,
         )
-        is_new = self.model.accept(new.ref, user, f"{user}/{new.thread_id}", priority)
-        accepted = self.run("accept" if is_new else "accept again", self.prompts.accept(new))
-        assert accepted.is_new == is_new
+        outcome = self.model.accept(new.ref, user, f"{user}/{new.thread_id}", priority, history)
+        name = {"new": "accept", "again": "accept again", "conflict": "accept refused"}[outcome]
+        if outcome == "conflict":
+            with pytest.raises(Conflict):
+                self.run(name, self.prompts.accept(new))
+            return
+        accepted = self.run(name, self.prompts.accept(new))
+        assert accepted.is_new == (outcome == "new")
         assert accepted.prompt.status == self.model.prompts[new.ref].status
+        if self.model.prompts[new.ref].blocked:
+            type(self).steps["blocked"] += 1
         self.erased.discard(new.ref)
 
     @precondition(lambda self: self.model.prompts)
@@ -134,6 +154,55 @@ class QueueMachine(RuleBasedStateMachine):
             self.run("cancel erased", self.prompts.cancel(ref))
         assert not self.run("finish erased", self._finish(ref, 1))
         assert not self.run("hand back erased", self.queue.hand_back(ref, 1))
+
+    # --- threads
+
+    @precondition(lambda self: len(self.model.threads) < 2 * len(USERS))
+    @rule(user=st.sampled_from(USERS), thread=st.sampled_from(["t0", "t1"]))
+    def save_thread(self, user: str, thread: str) -> None:
+        self._save_thread(user, thread)
+
+    def _save_thread(self, user: str, thread: str) -> None:
+        self.model.save_thread(f"{user}/{thread}")
+        saved = self.run("save thread", self.threads.save(user, thread, default_title="New chat"))
+        assert saved.is_conversation == self.model.threads[f"{user}/{thread}"]
+
+    @rule(user=st.sampled_from(USERS), thread=st.sampled_from(["t0", "t1"]), pick=picks)
+    def delete_thread(self, user: str, thread: str, pick: int) -> None:
+        if pick % 4:
+            return  # it takes everything with it
+        before = {p.ref for p in self.model.prompts.values()}
+        if self.model.delete_thread(f"{user}/{thread}") == "missing":
+            with pytest.raises(NotFound):
+                self.run("delete thread refused", self.threads.delete(user, thread))
+        else:
+            self.run("delete thread", self.threads.delete(user, thread))
+        self.erased |= before - set(self.model.prompts)
+
+    @rule(
+        user=st.sampled_from(USERS),
+        thread=st.sampled_from(["t0", "t1"]),
+        message_id=st.sampled_from(["h0", "p2", "p3"]),
+    )
+    def post(self, user: str, thread: str, message_id: str) -> None:
+        """By hand; ``p2`` and ``p3`` may be a prompt's message, or stand in the way of one."""
+        outcome = self.model.save_message(user, f"{user}/{thread}", message_id)
+        call = self.messages.save(user, thread, message_id, text="by hand")
+        if outcome == "saved":
+            self.run("post", call)
+        else:
+            with pytest.raises(NotFound if outcome == "missing" else Conflict):
+                self.run("post refused", call)
+
+    @precondition(lambda self: self.model.messages)
+    @rule(pick=picks)
+    def delete_message(self, pick: int) -> None:
+        key = sorted(self.model.messages)[pick % len(self.model.messages)]
+        self.model.delete_message(key)
+        user, message_id = key.split("/", 1)
+        self.run("delete message", self.messages.delete(user, message_id))
+        with pytest.raises(NotFound):
+            self.run("delete message refused", self.messages.delete(user, message_id))
 
     # --- the ledger
 
@@ -216,6 +285,18 @@ class QueueMachine(RuleBasedStateMachine):
             assert claimed.entries == len(prompt.log)
             assert claimed.logged_text == "".join(text or "" for text in prompt.log)
             assert claimed.failures == prompt.failures
+            assert (claimed.history is not None) == prompt.history
+
+    @precondition(lambda self: self.model.leases)
+    @rule(pick=picks, off=fence_errors)
+    def keep_rendered(self, pick: int, off: int) -> None:
+        self._attempt(
+            "keep rendered",
+            pick,
+            off,
+            self.model.keep_rendered,
+            lambda ref, fence: self.attempts.keep_rendered(ref, fence, (7, 8, 9)),
+        )
 
     @precondition(lambda self: self.model.prompts)
     @rule(pick=picks, off=fence_errors, repeat=st.sampled_from([0, 0, 0, 1]), text=st.sampled_from(["a", "é", "🦜 "]))
@@ -360,5 +441,6 @@ def test_scripts_agree_with_the_model(redis_url: str) -> None:
     print(f"\n{total} steps: " + ", ".join(f"{name} {count}" for name, count in steps.most_common()))
     assert total >= 10_000
     # Every refusal was met too; a rule that is never refused has not tested its guard.
-    guarded = ("claim", "append", "finish", "retry later", "abandon", "hand back", "lose")
+    guarded = ("claim", "append", "finish", "keep rendered", "retry later", "abandon", "hand back", "lose")
     assert all(steps[name] and steps[f"{name} refused"] for name in guarded)
+    assert all(steps[name] for name in ("blocked", "delete thread", "post refused"))

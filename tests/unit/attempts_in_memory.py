@@ -16,7 +16,7 @@ from pipeline.delta import Delta, DeltaKind, FinishReason
 from pipeline.engine import SamplingParameters
 from pipeline.errors import StaleLease
 from pipeline.states import Status, advance
-from pipeline.store.attempts import Claimed, _since_restart
+from pipeline.store.attempts import Claimed, HistoryWanted, _since_restart
 from pipeline.store.logs import LogEntry, decode_entry, encode_delta
 
 
@@ -37,6 +37,7 @@ class StoredPrompt:
     error: str = ""
     #: Of the retry that was asked for, seconds.
     delay_s: float | None = None
+    history: HistoryWanted | None = None
     log: list[LogEntry] = field(default_factory=list)
     message_text: str | None = None
     message_meta: str = ""
@@ -101,7 +102,16 @@ class MemoryAttempts:
             logged_token_ids=tuple(i for entry in answer for i in entry.delta.token_ids),
             logged_text="".join(entry.delta.text for entry in answer),
             entries=len(prompt.log),
+            history=prompt.history,
         )
+
+    async def keep_rendered(self, ref: str, fence: int, token_ids: tuple[int, ...]) -> bool:
+        await self._call("keep_rendered")
+        prompt = self._owned(ref, fence)
+        if prompt is None:
+            return False
+        prompt.prompt_token_ids, prompt.history = token_ids, None
+        return True
 
     async def append(self, entries: Sequence[tuple[str, int, int, Delta]]) -> list[bool]:
         await self._call("append")

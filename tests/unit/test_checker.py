@@ -12,7 +12,7 @@ from tests.chaos.history import Asked, Connection, Event, Fault, History, Kind, 
 
 USER, THREAD = "u1", "t1"
 FAULT = Fault(kind="router", victim="1", at=10.0, hit=("u1/one",), lethal=False)
-QUEUE = StoredQueue(waiting=0, queued=0, due=0, leases=0, turns=0, permits_used={"r1": 0}, stale_rejected=0)
+QUEUE = StoredQueue(waiting=0, queued=0, blocked=0, due=0, leases=0, turns=0, permits_used={"r1": 0}, stale_rejected=0)
 
 
 class Case:
@@ -276,10 +276,10 @@ def test_runs_that_nothing_explains_are_named() -> None:
 
 def test_leaks_are_named() -> None:
     case = Case()
-    case.queue = replace(QUEUE, leases=1, waiting=2, due=3, permits_used={"r1": 1})
+    case.queue = replace(QUEUE, leases=1, waiting=2, blocked=4, due=3, permits_used={"r1": 1})
     case.open_threads = {"u1/t1": 1}
     leaks = {violation.subject for violation in case.check() if violation.rule == Rule.LEAK}
-    assert leaks == {"leases", "waiting (counter)", "due", "permits in use of r1", "open prompts of u1/t1"}
+    assert leaks == {"leases", "waiting (counter)", "blocked", "due", "permits in use of r1", "open prompts of u1/t1"}
 
 
 def test_a_door_that_never_opened_after_a_fault_is_named() -> None:

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.ingress.prompt_request import NotCapable, parse_prompt_request
+from deployments.ingress.prompt_request import parse_prompt_request
 from pipeline.engine import SamplingParameters
 from pipeline.errors import ClientError, InvalidField
+from pipeline.prompt_type import PromptType
 from pipeline.submission import PromptSubmission
 
 CANARY = "canary-7f3a"
@@ -50,7 +51,9 @@ def test_everything_the_document_sends():
         thread_id="ai_research_summary",
         model_id="huggingface/TheBloke/mistral-7b-instruct-v0.2.Q4_K_M.gguf",
         max_retries=5,
+        type=PromptType.IMAGE_TEXT_TO_TEXT,
         template="[INST] {prompt} [/INST]",
+        file_ids=("file-1",),
         parameters={"textToText": {"template": "[INST] {prompt} [/INST]"}},
     )
     assert submission.text == "[INST] Hi [/INST]"
@@ -68,6 +71,15 @@ def test_numbers_and_booleans_become_text_in_string_fields(sent: object, text: s
 @pytest.mark.parametrize(("sent", "read"), [("true", True), ("false", False), ("True", True), (1, True), (0, False)])
 def test_words_become_booleans(sent: object, read: bool):
     assert submit(sync=sent).sync is read
+
+
+@pytest.mark.parametrize(("sent", "read"), [(True, True), ("false", False), (None, None)])
+def test_history_is_asked_for_refused_or_left_to_the_thread(sent: object, read: bool | None):
+    assert submit(history=sent).history is read
+
+
+def test_history_is_true_or_false():
+    assert refusal(history="all") == 'history: got "all", allowed is true or false'
 
 
 @pytest.mark.parametrize(("sent", "read"), [("3", 3), ("+3", 3), ("007", 7), (3.0, 3), (0, 0), ("0", 0)])
@@ -310,7 +322,7 @@ def test_a_schema_too_deep_is_refused():
 
 
 def test_unknown_keys_elsewhere_change_nothing():
-    submission = submit(userId="usr-1", status="completed", runCount=9, priority=5, parameters={"x": 1})
+    submission = submit(userId="usr-1", status="completed", runCount=9, createdAt="now", parameters={"x": 1})
     assert submission == PromptSubmission(prompt="Hi", parameters={"x": 1})
 
 
@@ -321,11 +333,9 @@ def test_unknown_keys_elsewhere_change_nothing():
         ({"engineParameters": {"stableDiffusion": {"txt2Img": {}}}}, "engineParameters.stableDiffusion"),
     ],
 )
-def test_images_are_not_among_the_capabilities(body: dict, path: str):
-    with pytest.raises(NotCapable) as refused:
-        submit(**body)
-    assert refused.value.status == 400
-    assert refused.value.message == f"{path}: no model of the catalogue has the capability to make images"
+def test_image_parameters_under_a_type_that_makes_text_are_refused(body: dict, path: str):
+    assert submit(**body).type == "Text-to-Image"
+    assert refusal(type="Translation", **body) == f"{path}: got an object, allowed is none with the type Translation"
 
 
 values = st.recursive(

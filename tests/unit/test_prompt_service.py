@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -7,21 +7,35 @@ import pytest
 from redis.exceptions import ConnectionError
 
 from deployments.ingress import hub as module
+from deployments.ingress.default_model import DefaultModel
 from deployments.ingress.hub import Hub
+from deployments.ingress.model_choice import NotCapable
 from deployments.ingress.service import PromptService
 from deployments.models import ModelText, PromptTooLong
 from deployments.settings import ModelSpec, Settings
 from deployments.tasks import Supervisor
 from pipeline.errors import InvalidField, NotFound, StoreUnavailable
+from pipeline.files.record import FileRecord
 from pipeline.prompt import NewPrompt, Prompt
+from pipeline.prompt_type import PromptType
 from pipeline.states import Status
 from pipeline.store.prompts import Accepted
+from pipeline.store.templates import SavedTemplate
 from pipeline.submission import PromptSubmission
+from pipeline.template import MissingVariable
+from tests.unit.chosen_default import ChosenDefault
 from tests.unit.logs_in_memory import THREAD, USER, MemoryLogs
 from tests.unit.test_wire import WAITING
 from tests.waiting import until
 
 MODEL = ModelSpec(id="org/small", aliases=("documented",), engine="scripted", source="none", context_tokens=64)
+PAINTER = ModelSpec(
+    id="org/painter",
+    engine="scripted",
+    source="none",
+    context_tokens=64,
+    capabilities=("image-to-image", "image-text-to-text"),
+)
 PROMPT = replace(WAITING, id="a", user_id=USER, thread_id=THREAD, place=1)
 
 
@@ -44,9 +58,29 @@ class Prompts:
         self.looks += 1
         return self.current
 
+    async def queue_position(self, ref: str) -> int | None:
+        return 7
+
     async def remove(self, ref: str) -> None:
         if ref != "usr-2/theirs":
             raise NotFound
+
+
+class Files:
+    """One user with one file."""
+
+    async def find(self, owner: str, file_ids: Sequence[str]) -> list[FileRecord | None]:
+        record = FileRecord(id="", user_id="usr-1", name="", content_type="", size=1, created_us=1, url="")
+        return [replace(record, id=i) if (owner, i) == (USER, "file-mine") else None for i in file_ids]
+
+
+class Templates:
+    """One saved template, of one user."""
+
+    async def get(self, user_id: str, name: str) -> SavedTemplate | None:
+        if (user_id, name) != (USER, "qa"):
+            return None
+        return SavedTemplate(name="qa", template=r"{context}\n{prompt}", created_us=1, updated_us=1)
 
 
 @pytest.fixture
@@ -63,11 +97,19 @@ def logs() -> MemoryLogs:
 async def service(prompts: Prompts, logs: MemoryLogs, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PromptService]:
     monkeypatch.setattr(module, "LOOK_ANYWAY_S", 60)
     supervisor = Supervisor()
-    settings = Settings.parse({"redis_url": "redis://none.invalid", "models": [MODEL]})
+    settings = Settings.parse({"redis_url": "redis://none.invalid", "models": [MODEL, PAINTER]})
     store: Any = prompts
     client: Any = logs
+    templates: Any = Templates()
+    chosen: Any = ChosenDefault()
     yield PromptService(
-        settings, store, Hub(client, logs.keys, supervisor), {MODEL.id: ModelText.open(MODEL, settings)}
+        settings,
+        store,
+        Hub(client, logs.keys, supervisor),
+        {spec.id: ModelText.open(spec, settings) for spec in settings.models},
+        DefaultModel(settings, chosen),
+        templates,
+        files=Files(),
     )
     await supervisor.stop()
 
@@ -88,7 +130,9 @@ async def test_an_alias_runs_on_its_model(service: PromptService, prompts: Promp
 
 
 async def test_an_unknown_model_is_refused_and_nothing_is_stored(service: PromptService, prompts: Prompts):
-    with pytest.raises(InvalidField, match="modelId: got 'gpt-9', allowed is one of documented, org/small"):
+    with pytest.raises(
+        InvalidField, match="modelId: got 'gpt-9', allowed is one of documented, org/painter, org/small"
+    ):
         await service.submit(USER, PromptSubmission(prompt="hi", model_id="gpt-9"))
     assert prompts.accepted == []
 
@@ -98,6 +142,84 @@ async def test_a_prompt_that_leaves_no_room_for_an_answer_is_refused(service: Pr
     with pytest.raises(PromptTooLong, match=r"prompt: got 64 tokens, allowed is at most 63"):
         await service.submit(USER, PromptSubmission(prompt="x" * 64, template="{prompt}"))
     assert len(prompts.accepted) == 1
+
+
+async def test_type_and_priority_are_stored(service: PromptService, prompts: Prompts):
+    await service.submit(USER, PromptSubmission(prompt="hi", type=PromptType.TRANSLATION, priority=-3))
+    (new,) = prompts.accepted
+    assert (new.type, new.priority) == ("Translation", -3)
+
+
+async def test_without_a_model_the_first_capable_one_runs_it(service: PromptService, prompts: Prompts):
+    await service.submit(USER, PromptSubmission(prompt="hi", type=PromptType.IMAGE_TO_IMAGE, file_ids=("file-mine",)))
+    assert prompts.accepted[0].model_id == "org/painter"
+
+
+async def test_what_no_model_can_do_is_refused_and_nothing_is_stored(service: PromptService, prompts: Prompts):
+    with pytest.raises(NotCapable, match="no model of the catalogue has the capability text-to-image"):
+        await service.submit(USER, PromptSubmission(prompt="hi", type=PromptType.TEXT_TO_IMAGE))
+    assert prompts.accepted == []
+
+
+async def test_a_type_about_files_needs_one(service: PromptService, prompts: Prompts):
+    with pytest.raises(
+        InvalidField, match="fileIds: got nothing, allowed is at least one file with the type Visual Ques"
+    ):
+        await service.submit(USER, PromptSubmission(prompt="hi", type=PromptType.VISUAL_QUESTION_ANSWERING))
+    assert prompts.accepted == []
+
+
+async def test_a_saved_template_is_filled(service: PromptService, prompts: Prompts):
+    await service.submit(USER, PromptSubmission(prompt="Why?", template_name="qa", variables={"context": "{prompt}"}))
+    (new,) = prompts.accepted
+    assert bytes(i for i in new.prompt_token_ids if i < 256) == b"{prompt}\nWhy?"
+    assert new.prompt == "Why?"
+
+
+async def test_a_saved_templates_variables_must_be_given(service: PromptService, prompts: Prompts):
+    with pytest.raises(MissingVariable, match=r"variables\.context"):
+        await service.submit(USER, PromptSubmission(prompt="Why?", template_name="qa"))
+    assert prompts.accepted == []
+
+
+@pytest.mark.parametrize(("user", "name"), [(USER, "other"), ("usr-2", "qa")])
+async def test_an_unknown_template_is_named_and_anothers_is_unknown(
+    service: PromptService, prompts: Prompts, user: str, name: str
+):
+    with pytest.raises(
+        InvalidField, match=f"templateName: got '{name}', allowed is the name of a template you have saved"
+    ):
+        await service.submit(user, PromptSubmission(prompt="Why?", template_name=name))
+    assert prompts.accepted == []
+
+
+async def test_a_prompt_is_read_with_its_position(service: PromptService, prompts: Prompts):
+    assert await service.read(USER, "a") == (PROMPT, 7)
+    prompts.current = None
+    with pytest.raises(NotFound):
+        await service.read(USER, "a")
+
+
+@pytest.mark.parametrize("history", [None, True, False])
+async def test_history_is_left_to_the_thread_unless_the_request_says(
+    service: PromptService, prompts: Prompts, history: bool | None
+):
+    await service.submit(USER, PromptSubmission(prompt="hi", history=history))
+    assert [new.history for new in prompts.accepted] == [history]
+
+
+@pytest.mark.parametrize("history", [None, False])
+async def test_a_template_is_filled_with_the_prompt_alone(
+    service: PromptService, prompts: Prompts, history: bool | None
+):
+    await service.submit(USER, PromptSubmission(prompt="hi", template="{prompt}", history=history))
+    assert [new.history for new in prompts.accepted] == [False]
+
+
+async def test_a_template_with_history_is_refused(service: PromptService, prompts: Prompts):
+    with pytest.raises(InvalidField, match="history: got true, allowed is false with a template"):
+        await service.submit(USER, PromptSubmission(prompt="hi", template="{prompt}", history=True))
+    assert prompts.accepted == []
 
 
 async def test_a_store_that_is_away_is_a_503(service: PromptService, prompts: Prompts):

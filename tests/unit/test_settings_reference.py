@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from deployments.settings import ModelSpec, Settings
+from deployments.settings import ModelSpec, RetentionSpec, Settings
 from scripts import settings_reference
 
 
@@ -13,7 +13,7 @@ def test_the_page_is_up_to_date():
     )
 
 
-@pytest.mark.parametrize("model", [Settings, ModelSpec])
+@pytest.mark.parametrize("model", [Settings, ModelSpec, RetentionSpec])
 def test_every_setting_says_what_it_is(model: type[BaseModel]):
     said = settings_reference.comments(model)
     assert [name for name in model.model_fields if not said.get(name)] == []

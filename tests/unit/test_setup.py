@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -69,7 +71,7 @@ def test_an_interrupted_install_leaves_no_stamp(
             raise KeyboardInterrupt
         done.append(lock.name)
 
-    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
     monkeypatch.setattr(setup, "ROOT", tmp_path)
     monkeypatch.setattr(setup, "make_venv", lambda venv: None)
     monkeypatch.setattr(setup, "make_model", lambda venv: None)
@@ -79,6 +81,22 @@ def test_an_interrupted_install_leaves_no_stamp(
     assert setup.main(["more.lock"]) == 0
     # The base lock was in already: only what was interrupted is done again.
     assert done == [setup.BASE_LOCK, "more.lock", "more.lock"]
+
+
+def test_the_command_line_runs_from_any_folder(setup: ModuleType, tmp_path: Path) -> None:
+    venv = tmp_path / "my venv"
+    (venv / "bin").mkdir(parents=True)
+    python = venv / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    setup.make_launcher(venv)
+    setup.make_launcher(venv)
+    # What stands in the user's folder is not ours.
+    (tmp_path / "clients.py").write_text("raise SystemExit(3)")
+    oo = [venv / "bin" / "oo", "env", "current"]
+    environ = {"OO_CONFIG": str(tmp_path / "none.yaml"), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(oo, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "local\n", "")
 
 
 def test_torch_is_looked_for_in_its_own_index_only_when_the_configured_ones_lack_it(

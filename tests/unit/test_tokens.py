@@ -88,6 +88,7 @@ def test_the_claims_on_the_wire():
         "1ro": ["user-svc:user"],
         "1ai": "app-1",
         "1de": "cli",
+        "1ah": "",
         "jti": issued.claims.token_id,
         "iat": NOW,
         "exp": NOW + 3600,

@@ -11,12 +11,10 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from deployments.ingress.auth import (
-    GRANTS,
     Access,
     Gate,
     GuardedRoute,
     Permission,
-    Principal,
     RawPath,
     principal,
     unguarded,
@@ -265,20 +263,6 @@ async def test_a_permission_is_granted_by_role(client: httpx.AsyncClient, roles:
 
 async def test_a_public_route_has_no_principal(client: httpx.AsyncClient):
     assert (await client.get("/public-who", headers={"authorization": token(Role.ADMIN)})).status_code == 401
-
-
-def test_the_grants():
-    caller = {"user_id": "u", "slug": "s", "app_id": "a", "device": "", "token_id": "t", "expires_at": 1}
-    user = Principal(roles=(Role.USER,), **caller)
-    assert all(user.may(permission) for permission in Permission)
-    assert {permission.value for permission in GRANTS[Role.USER]} == {
-        "prompt-svc:prompt:create",
-        "prompt-svc:prompt:view",
-        "prompt-svc:prompt:delete",
-        "prompt-svc:prompt:stream",
-        "model-svc:model:view",
-    }
-    assert GRANTS[Role.ADMIN] == frozenset(Permission)
 
 
 def test_a_route_that_does_not_say_who_may_use_it_is_found():

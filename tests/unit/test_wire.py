@@ -25,9 +25,9 @@ from pipeline.errors import PromptSvcError
 from pipeline.prompt import Prompt
 from pipeline.query import Query
 from pipeline.states import Status
-from pipeline.store.listing import Page
 from pipeline.store.logs import LogEntry
 from pipeline.store.messages import Message
+from pipeline.store.page import Page
 from pipeline.store.prompts import Accepted
 from tests.unit.snapshot import check_json, check_text
 
@@ -157,14 +157,26 @@ def test_error_bodies():
 class Stub:
     """Service, listing, messages and threads in one; keeps what it was asked."""
 
-    def __init__(self, *, ended: Prompt = PROMPTS[Status.COMPLETED], events: tuple[ThreadEvent, ...] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        ended: Prompt = PROMPTS[Status.COMPLETED],
+        events: tuple[ThreadEvent, ...] = (),
+        position: int | None = None,
+    ) -> None:
         self.ended = ended
+        self.position = position
         self.events = events
+        self.listed = Page(prompts=[])
         self.asked: list[Any] = []
 
     async def submit(self, user_id: str, submission: Any) -> Accepted:
         self.asked.append((user_id, submission.prompt))
-        return Accepted(prompt=WAITING, is_new=True)
+        return Accepted(prompt=WAITING, is_new=True, queue_position=self.position)
+
+    async def read(self, user_id: str, prompt_id: str) -> tuple[Prompt, int | None]:
+        self.asked.append((user_id, prompt_id))
+        return self.ended, self.position
 
     async def wait(self, prompt: Prompt, timeout_s: float) -> Prompt:
         return self.ended
@@ -172,10 +184,11 @@ class Stub:
     async def remove(self, user_id: str, prompt_id: str) -> None:
         self.asked.append((user_id, prompt_id))
 
-    async def page(self, query: Query, *, user_id: str | None) -> Page:
+    async def page(self, query: Query, *, user_id: str | None, show: Any) -> Page:
         self.asked.append((query, user_id))
         prompts = [PROMPTS[Status.RUNNING], replace(WAITING, id="prom-2", user_id="usr-2")]
-        return Page(prompts=prompts, count=17 if query.count else None)
+        assert [show(prompt)["prompt"] for prompt in prompts] == [WAITING.prompt, ""]
+        return replace(self.listed, prompts=prompts, count=17 if query.count else None)
 
     async def get(self, user_id: str, message_id: str) -> Message:
         return ANSWER
@@ -196,7 +209,12 @@ class AnyToken:
 
 def client(stub: Stub, token: str = "user") -> httpx.AsyncClient:
     settings: Any = SimpleNamespace(
-        sync_wait_s=600.0, sse_heartbeat_s=15.0, max_body_bytes=1024 * 1024, model_names=["org/small"]
+        sync_wait_s=600.0,
+        sse_heartbeat_s=15.0,
+        max_body_bytes=1024 * 1024,
+        max_user_priority=2,
+        model_names=["org/small"],
+        models=[],
     )
     service: Any = stub
     app = web_app(PromptSvc(settings, service, service, service, service).routes(Gate(AnyToken())))  # type: ignore[arg-type]
@@ -209,6 +227,27 @@ async def test_the_answer_to_an_asynchronous_prompt():
     reply = await client(Stub()).post("/prompt-svc/prompt", json={"prompt": "x"})
     assert reply.status_code == 200
     check_json("submit-async", reply.json())
+
+
+async def test_the_answer_to_a_prompt_that_waits_behind_others():
+    reply = await client(Stub(position=17)).post("/prompt-svc/prompt", json={"prompt": "x"})
+    check_json("submit-async-waiting", reply.json())
+
+
+@pytest.mark.parametrize(("token", "most"), [("user", 2), ("admin", 10)])
+async def test_how_far_priority_goes_depends_on_who_asks(token: str, most: int):
+    for priority, status in ((-10, 200), (most, 200), (str(most), 200), (most + 1, 400), (-11, 400), (1.5, 400)):
+        reply = await client(Stub(), token).post("/prompt-svc/prompt", json={"prompt": "x", "priority": priority})
+        assert reply.status_code == status, priority
+        if status == 400:
+            assert reply.json()["error"].startswith(f"priority: got {priority}, allowed is an integer from -10 to ")
+
+
+async def test_a_prompt_that_is_polled():
+    stub = Stub(ended=WAITING, position=3)
+    check_json("read-waiting", (await client(stub).get("/prompt-svc/prompt/prom%2F1")).json())
+    assert stub.asked == [("usr-1", "prom/1")]
+    check_json("read-completed", (await client(Stub()).get("/prompt-svc/prompt/p")).json())
 
 
 async def test_the_answer_to_a_synchronous_prompt():
@@ -230,6 +269,15 @@ async def test_a_list():
     assert reply.status_code == 200
     check_json("list", reply.json())
     assert stub.asked[0][1] is None
+
+
+async def test_a_list_that_goes_on_and_one_that_was_not_looked_through_to_its_end():
+    stub = Stub()
+    stub.listed = Page(prompts=[], after=wire.timestamp(WAITING.created_us))
+    goes_on = (await client(stub).post("/prompt-svc/prompts", json={"query": {}})).json()
+    stub.listed = replace(stub.listed, is_truncated=True, is_count_partial=True)
+    cut = (await client(stub).post("/prompt-svc/prompts", json={"Query": {"count": True}})).json()
+    check_json("list-goes-on", {"goes on": goes_on | {"prompts": []}, "cut off": cut | {"prompts": []}})
 
 
 async def test_a_list_that_is_not_counted_is_the_callers_own():

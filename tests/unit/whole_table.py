@@ -37,5 +37,6 @@ def routes() -> tuple[GuardedRoute, ...]:
             tokens=Tokens(generate_private_key(public_exponent=65537, key_size=2048), lifetime_s=60),
             texts={},
             supervisor=cast(Any, _Idle()),
+            files=cast(Any, None),
         )
     )

@@ -16,11 +16,11 @@ end
 
 -- Fields of a prompt that most transitions need.
 local function load_prompt(ref)
-  local v = redis.call('HMGET', K.prompt(ref), 'status', 'fence', 'user', 'thread', 'model', 'priority', 'seq', 'place',
+  local v = redis.call('HMGET', K.prompt(ref), 'status', 'fence', 'user', 'thread', 'model', 'priority', 'created', 'place',
     'holder', 'crashes', 'id', 'node')
   if not v[1] then return nil end
   return { ref = ref, status = v[1], fence = tonumber(v[2]), user = v[3], thread = v[3] .. '/' .. v[4], model = v[5],
-    priority = v[6], seq = v[7], place = v[8], holder = v[9] or '', crashes = tonumber(v[10] or '0'), id = v[11],
+    priority = v[6], created = v[7], place = v[8], holder = v[9] or '', crashes = tonumber(v[10] or '0'), id = v[11],
     node = v[12] or '' }
 end
 
@@ -37,13 +37,52 @@ local function owned(ref, fence)
   return p
 end
 
+-- An event for the user's own subscriptions (pipeline/store/events.py): its name, then its data as field, value, …
+-- For users who have not listened lately nothing is written: the hot scripts pay one look at a key.
+local function tell(user, name, ...)
+  local kept_ms = redis.call('PTTL', K.listening(user))
+  if kept_ms <= 0 then return end
+  redis.call('XADD', K.events(user), 'MAXLEN', '~', 1000, '*', 'name', name, ...)
+  redis.call('PEXPIRE', K.events(user), kept_ms)
+  redis.call('PUBLISH', K.events_bell(user), 0)
+end
+
+-- A replica is done with an attempt that it had begun; `why` says why without a result.
+local function tell_finished(p, why)
+  if p.holder == '' then return end
+  if why then
+    tell(p.user, 'promptProcessingFinished', 'promptId', p.id, 'error', why)
+  else
+    tell(p.user, 'promptProcessingFinished', 'promptId', p.id)
+  end
+end
+
 local function set_status(p, status, now)
   redis.call('ZREM', K.by_status(p.status), p.ref)
   redis.call('ZREM', K.by_user_status(p.status, p.user), p.ref)
-  redis.call('ZADD', K.by_status(status), p.seq, p.ref)
-  redis.call('ZADD', K.by_user_status(status, p.user), p.seq, p.ref)
+  redis.call('ZREM', K.by_thread_status(p.status, p.thread), p.ref)
+  redis.call('ZADD', K.by_status(status), p.created, p.ref)
+  redis.call('ZADD', K.by_user_status(status, p.user), p.created, p.ref)
+  redis.call('ZADD', K.by_thread_status(status, p.thread), p.created, p.ref)
   redis.call('HSET', K.prompt(p.ref), 'status', status, 'updated', int(now))
   p.status = status
+end
+
+-- Prompt and thread ids are unique per user only, so that a name may have several users; most have one, and those cost no key of
+-- their own.
+local function use_name(first, others, name, user)
+  if redis.call('HSETNX', first, name, user) == 0 and redis.call('HGET', first, name) ~= user then
+    redis.call('ZADD', others, 0, user)
+  end
+end
+
+local function leave_name(first, others, name, user)
+  if redis.call('HGET', first, name) ~= user then
+    redis.call('ZREM', others, user)
+    return
+  end
+  local heir = redis.call('ZPOPMIN', others)[1]
+  if heir then redis.call('HSET', first, name, heir) else redis.call('HDEL', first, name) end
 end
 
 -- Rings only for work that can be given out: a prompt waits and a permit is free. Under load one of them is missing most of the
@@ -58,7 +97,7 @@ end
 -- Queue order: priority, then users take turns, then time of acceptance. A user who joins goes behind all who wait already,
 -- one prompt each; nothing is remembered of users who do not wait.
 local function enqueue(p)
-  redis.call('ZADD', K.waiting(p.priority, p.user, p.model), p.seq, p.ref)
+  redis.call('ZADD', K.waiting(p.priority, p.user, p.model), p.created, p.ref)
   local turns = K.turns(p.priority, p.model)
   if not redis.call('ZSCORE', turns, p.user) then
     redis.call('ZADD', turns, redis.call('HINCRBY', K.stats(p.model), 'turn', 1), p.user)
@@ -90,6 +129,37 @@ local function dequeue_next(model)
   return ref
 end
 
+-- Users whose waiting prompts a position counts one by one: each costs a call, and every accept waits for it.
+local POSITION_USERS = 32
+
+-- 1 for the waiting prompt that is granted next, 2 for the one behind it, …; 0 for a prompt that does not wait. It is the order of
+-- dequeue_next if nothing else arrives: a user's prompt with n of their own in front goes out in round n, and every other user has
+-- given at most n before it, one more if their turn comes first. Users beyond POSITION_USERS count as if they had that many, so
+-- then the position is an upper bound.
+local function queue_position(p)
+  local own = redis.call('ZRANK', K.waiting(p.priority, p.user, p.model), p.ref)
+  if not own then return 0 end
+  local all = tonumber(redis.call('HGET', K.stats(p.model), 'waiting'))
+  local ahead, left = own, POSITION_USERS
+  for _, priority in ipairs(redis.call('ZREVRANGEBYSCORE', K.priorities(p.model), '+inf', '(' .. p.priority)) do
+    local users = redis.call('ZRANGE', K.turns(priority, p.model), 0, left)
+    if #users > left then return all end
+    left = left - #users
+    for _, user in ipairs(users) do ahead = ahead + redis.call('ZCARD', K.waiting(priority, user, p.model)) end
+  end
+  local turns = K.turns(p.priority, p.model)
+  local turn = redis.call('ZRANK', turns, p.user)
+  if own == 0 then return ahead + turn + 1 end
+  local users = redis.call('ZRANGE', turns, 0, POSITION_USERS - 1)
+  for i, user in ipairs(users) do
+    if user ~= p.user then
+      local given = i <= turn and own + 1 or own
+      ahead = ahead + math.min(given, redis.call('ZCARD', K.waiting(p.priority, user, p.model)))
+    end
+  end
+  return math.min(all, ahead + (redis.call('ZCARD', turns) - #users) * (own + 1) + 1)
+end
+
 local function dequeue(p)
   if redis.call('ZREM', K.waiting(p.priority, p.user, p.model), p.ref) == 1 then
     redis.call('HINCRBY', K.stats(p.model), 'waiting', -1)
@@ -110,19 +180,95 @@ local function log_append(p, fields, is_end)
   redis.call('PUBLISH', K.bell(p.thread), p.place .. ' ' .. n .. (is_end and ' end' or '') .. '\n' .. cjson.encode(shown))
 end
 
+-- An event for whoever watches what is in a user's chats (contract 1backend §3, Events).
+local function tell_chat(user, name, id)
+  redis.call('PUBLISH', K.chat_events(user), name .. ' ' .. id)
+end
+
+-- A thread without prompts and messages is forgotten, unless it was made on purpose (save_thread.lua). What stays for a week is
+-- the count of places: while a reader may come back with the id of an event, no other event may get that id.
+local function forget_thread_if_empty(user, id)
+  local thread = user .. '/' .. id
+  if redis.call('EXISTS', K.thread_prompts(thread), K.thread_messages(thread)) > 0
+    or redis.call('HEXISTS', K.thread(thread), 'conversation') == 1 then return end
+  redis.call('HDEL', K.thread(thread), 'title', 'created', 'updated', 'topics')
+  redis.call('EXPIRE', K.thread(thread), 7 * 24 * 3600)
+  redis.call('ZREM', K.threads(user), id)
+end
+
 local function leave_lease(p)
   redis.call('ZREM', K.leases(p.model), p.ref)
   redis.call('HDEL', K.prompt(p.ref), 'holder', 'node')
 end
 
--- The end of a prompt, whichever it is: nothing of it stays in a queue, its log gets its last entry.
+-- A prompt with history waits outside its queue, `blocked`, until all before it in its thread have ended (accept.lua).
+local function unblock(ref, model)
+  if redis.call('HDEL', K.prompt(ref), 'blocked') == 0 then return false end
+  redis.call('HINCRBY', K.stats(model), 'blocked', -1)
+  return true
+end
+
+-- One prompt at most can be next: it is then the first open one of the thread itself.
+local function release_next(thread, model)
+  local ref = redis.call('ZRANGE', K.thread_open(thread), 0, 0)[1]
+  if not ref or redis.call('HEXISTS', K.prompt(ref), 'blocked') == 0 then return end
+  local p = load_prompt(ref)
+  unblock(ref, p.model)
+  enqueue(p)
+  -- Who closes a prompt wakes its model; the next one may be another's.
+  if p.model ~= model then wake(p.model) end
+end
+
+-- The end of a prompt, whichever it is: nothing of it stays in a queue, its log gets its last entry, and the thread goes on.
 local function close(p, status, now, fields)
   dequeue(p)
+  unblock(p.ref, p.model)
   leave_lease(p)
   set_status(p, status, now)
+  redis.call('ZADD', K.ended(status), int(now), p.ref)
   redis.call('HDEL', K.prompt(p.ref), 'tokens', 'sampling')
   redis.call('ZREM', K.thread_open(p.thread), p.ref)
   log_append(p, fields, true)
+  release_next(p.thread, p.model)
+end
+
+local function has_ended(p)
+  return p.status == 'completed' or p.status == 'abandoned' or p.status == 'canceled'
+end
+
+-- Remove a prompt that has ended, with its text: record, log, both messages, indexes. What it only refers to (files) would be let
+-- go of here too: every way in which a prompt disappears leads through this function.
+local function erase(p)
+  local v = redis.call('HMGET', K.prompt(p.ref), 'message', 'prompt', 'thread')
+  local message, text, thread_id = v[1], v[2], v[3]
+  local title, conversation = unpack(redis.call('HMGET', K.thread(p.thread), 'title', 'conversation'))
+  if title and not conversation and string.sub(text, 1, #title) == title then
+    -- It is the beginning of this prompt.
+    redis.call('HDEL', K.thread(p.thread), 'title')
+  end
+  for _, id in ipairs({ p.id, message or '' }) do
+    -- Not one that was posted by hand in the place of a deleted one.
+    if redis.call('HGET', K.message(p.user .. '/' .. id), 'prompt') == p.ref then
+      redis.call('DEL', K.message(p.user .. '/' .. id))
+      redis.call('ZREM', K.thread_messages(p.thread), id)
+    end
+  end
+  redis.call('ZREM', K.thread_prompts(p.thread), p.ref)
+  redis.call('ZREM', K.all(), p.ref)
+  redis.call('ZREM', K.by_status(p.status), p.ref)
+  redis.call('ZREM', K.by_user(p.user), p.ref)
+  redis.call('ZREM', K.by_user_status(p.status, p.user), p.ref)
+  redis.call('ZREM', K.by_thread_status(p.status, p.thread), p.ref)
+  redis.call('ZREM', K.ended(p.status), p.ref)
+  leave_name(K.owner(), K.owners(p.id), p.id, p.user)
+  -- A log may be long; the store frees it beside its other work.
+  redis.call('UNLINK', K.prompt(p.ref), K.log(p.ref))
+  if redis.call('EXISTS', K.thread_prompts(p.thread)) == 0 then
+    leave_name(K.thread_owner(), K.thread_owners(thread_id), thread_id, p.user)
+  end
+  forget_thread_if_empty(p.user, thread_id)
+  redis.call('PUBLISH', K.bell(p.thread), p.place .. ' end')
+  tell(p.user, 'promptRemoved', 'promptId', p.id)
 end
 
 -- Back to the queue at its old place, without charge.
@@ -135,6 +281,7 @@ end
 -- The replica died under a running attempt. Two such deaths make the prompt a suspect: it is run alone from then on, and
 -- abandoned if it kills that replica too.
 local function crashed(p, now, counted)
+  tell_finished(p, 'the replica that ran this prompt died')
   if counted then
     if p.crashes >= 2 then
       redis.call('HINCRBY', K.prompt(p.ref), 'crashes', 1)

@@ -15,5 +15,6 @@ else
   set_status(p, 'errored', now)
   redis.call('ZADD', K.due(p.model), int(now + delay_us), ref)
 end
+tell_finished(p, message)
 wake(p.model)
 return 1

@@ -4,5 +4,6 @@ local p = owned(ARGV[2], ARGV[3])
 if not p then return 0 end
 redis.call('HINCRBY', K.prompt(p.ref), 'runs', -1)
 requeue(p, now_us())
+tell_finished(p, 'handed back; the prompt waits for another replica')
 wake(p.model)
 return 1

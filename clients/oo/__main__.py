@@ -1,0 +1,5 @@
+"""``python -m clients.oo``."""
+
+from clients.oo.main import main
+
+main()

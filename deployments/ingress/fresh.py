@@ -1,0 +1,60 @@
+"""Values that a replica reads from the store again and again, but not for every request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+#: How old a policy or permit may be where it is looked at, seconds: what is saved is in force everywhere after this.
+MAX_AGE_S = 1.0
+
+
+class Fresh(Generic[T]):
+    """The outcome of ``read``, at most ``max_age_s`` old. Callers that come while it is being read share the read and its
+    failure: a store that is away is not asked once per caller."""
+
+    def __init__(
+        self,
+        read: Callable[[], Awaitable[T]],
+        *,
+        max_age_s: float = MAX_AGE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read = read
+        self._max_age_s = max_age_s
+        self._clock = clock
+        self._known: tuple[T, float] | None = None
+        self._reading: asyncio.Task[T] | None = None
+
+    async def get(self) -> T:
+        """The value. Raises whatever ``read`` raises; nothing older is given out instead."""
+        if self._known is not None and self._clock() < self._known[1]:
+            return self._known[0]
+        if self._reading is None:
+            # A context of its own: what is begun inside a request of Ray's would be cancelled with it (ray#52476).
+            self._reading = asyncio.get_running_loop().create_task(
+                self._read_on(self._clock()), context=contextvars.Context()
+            )
+            self._reading.add_done_callback(self._ended)
+        return await asyncio.shield(self._reading)
+
+    def forget(self) -> None:
+        """The next caller reads anew: something was changed here. A read under way may have missed it."""
+        self._known = self._reading = None
+
+    async def _read_on(self, began: float) -> T:
+        value = await self._read()
+        if self._reading is asyncio.current_task():
+            self._known = (value, began + self._max_age_s)
+        return value
+
+    def _ended(self, task: asyncio.Task[T]) -> None:
+        if self._reading is task:
+            self._reading = None
+        if not task.cancelled():
+            task.exception()  # its callers may have gone; an exception nobody fetches is not news

@@ -1,0 +1,93 @@
+"""prompt-svc's saved templates: create or replace, list, delete; each user has their own (beyond the document, which promises
+"user-defined prompt templates")."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Annotated, Any
+
+import orjson
+from pydantic import AfterValidator, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deployments.ingress import wire
+from deployments.ingress.auth import Gate, GuardedRoute, Permission, principal
+from deployments.ingress.body import kind_of, read_json
+from deployments.ingress.fields import PrivateText, Text, WireModel
+from deployments.settings import Settings
+from pipeline.errors import InvalidField, NotFound, Shown
+from pipeline.store.connection import translated_errors
+from pipeline.store.templates import MOST_CHARACTERS, SavedTemplate, TemplateStore
+from pipeline.template import PROMPT, unescape_newlines, variables_of
+
+_NAME_RULE = "a string of 1 to 64 characters without control characters, not blank"
+_TEMPLATE_RULE = f"a string of at most {MOST_CHARACTERS} characters that contains {{prompt}} or another variable"
+
+
+def _name(value: str) -> str:
+    controls = any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in value)
+    if controls or not value.strip() or len(value) > 64:
+        raise ValueError(_NAME_RULE)
+    return value
+
+
+class TemplateRequest(WireModel):
+    name: Annotated[Text, AfterValidator(_name), Field(description=_NAME_RULE)]
+    template: Annotated[PrivateText, Field(max_length=MOST_CHARACTERS, description=_TEMPLATE_RULE)]
+
+
+class TemplateSvc:
+    """The endpoints of saved templates."""
+
+    def __init__(self, settings: Settings, templates: TemplateStore) -> None:
+        self._settings = settings
+        self._templates = templates
+
+    def routes(self, gate: Gate) -> list[GuardedRoute]:
+        def route(method: str, path: str, endpoint: Any, access: Permission) -> GuardedRoute:
+            return GuardedRoute(method, f"/prompt-svc{path}", endpoint, access=access, gate=gate)
+
+        return [
+            route("POST", "/template", self.save, Permission.TEMPLATE_EDIT),
+            route("POST", "/templates", self.list, Permission.TEMPLATE_VIEW),
+            route("DELETE", "/template/{name}", self.delete, Permission.TEMPLATE_EDIT),
+        ]
+
+    async def save(self, request: Request) -> Response:
+        wanted = TemplateRequest.parse(await read_json(request, max_bytes=self._settings.max_body_bytes))
+        if not variables_of(unescape_newlines(wanted.template)):
+            raise InvalidField("template", Shown(f"{kind_of(wanted.template)} without one"), _TEMPLATE_RULE)
+        with translated_errors():
+            saved = await self._templates.save(principal(request).user_id, wanted.name, wanted.template)
+        return _json({"template": template_object(saved)})
+
+    async def list(self, request: Request) -> Response:
+        """All of them, by name; a user has too few for pages."""
+        await read_json(request, max_bytes=self._settings.max_body_bytes)
+        with translated_errors():
+            saved = await self._templates.all(principal(request).user_id)
+        return _json({"templates": [template_object(template) for template in saved]})
+
+    async def delete(self, request: Request) -> Response:
+        with translated_errors():
+            found = await self._templates.delete(principal(request).user_id, request.path_params["name"])
+        if not found:
+            raise NotFound
+        return _json({})
+
+
+def template_object(saved: SavedTemplate) -> dict[str, Any]:
+    """``variables`` are those a prompt has to give; ``{prompt}`` is always there."""
+    names = variables_of(unescape_newlines(saved.template))
+    return {
+        "name": saved.name,
+        "template": saved.template,
+        "variables": [name for name in names if name != PROMPT],
+        "createdAt": wire.timestamp(saved.created_us),
+        "updatedAt": wire.timestamp(saved.updated_us),
+    }
+
+
+def _json(content: Any) -> Response:
+    return Response(orjson.dumps(content), media_type="application/json")

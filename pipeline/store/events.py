@@ -1,0 +1,94 @@
+"""Events of one user's prompts (contract 1backend §1.6), kept for as long as somebody listens, and a while longer.
+
+The scripts of the transitions write them, into one capped stream per user. For a user without a subscription nothing is written:
+events are for those who watch, the truth about a prompt is in its record.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from redis.asyncio import Redis
+
+from pipeline.errors import InvalidField
+from pipeline.store.keys import Keys
+
+#: How long after its last sign of life a subscription may come back and find what it missed, seconds.
+WINDOW_S = 600
+_ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})\Z", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class EventId:
+    """A position in a user's events; on the wire ``ms-sequence``, as the store gives it out."""
+
+    ms: int
+    sequence: int
+
+    def __str__(self) -> str:
+        return f"{self.ms}-{self.sequence}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """
+        Raises:
+            InvalidField: it is not an id of ours.
+        """
+        found = _ID.match(text)
+        if not found or max(int(found[1]), int(found[2])) >= 2**64:
+            raise InvalidField("Last-Event-ID", text, "the id of an event of this stream, such as 1767225600000-0")
+        return cls(int(found[1]), int(found[2]))
+
+
+#: In front of every event.
+BEGINNING = EventId(0, 0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    id: EventId
+    #: ``promptAdded``, ``promptRemoved``, ``promptProcessingStarted`` or ``promptProcessingFinished``.
+    name: str
+    #: ``promptId``; with ``promptProcessingFinished`` also ``error``, if the attempt had no result.
+    data: Mapping[str, str]
+
+
+class EventLog:
+    """The events of every user. Every method may raise redis errors."""
+
+    def __init__(self, client: Redis, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+
+    async def listen(self, user_id: str) -> bool:
+        """Have the user's events written for another ``WINDOW_S``. Returns whether they were being written already."""
+        pipe = self._client.pipeline(transaction=True)
+        pipe.set(self._keys.listening(user_id), 1, ex=WINDOW_S, get=True)
+        pipe.expire(self._keys.events(user_id), WINDOW_S)
+        before, _ = await pipe.execute()
+        return before is not None
+
+    async def bounds(self, user_id: str) -> tuple[EventId, EventId] | None:
+        """The oldest and the latest event that is kept, None if there is none."""
+        pipe = self._client.pipeline(transaction=True)
+        pipe.xrange(self._keys.events(user_id), count=1)
+        pipe.xrevrange(self._keys.events(user_id), count=1)
+        oldest, latest = await pipe.execute()
+        return (_id(oldest[0][0]), _id(latest[0][0])) if oldest else None
+
+    async def behind(self, user_id: str, position: EventId, count: int = 100) -> list[Event]:
+        """Up to ``count`` events behind a position, oldest first."""
+        rows: Any = await self._client.xrange(self._keys.events(user_id), min=f"({position}", count=count)
+        return [_event(entry_id, fields) for entry_id, fields in rows]
+
+
+def _id(raw: bytes) -> EventId:
+    return EventId.parse(raw.decode())
+
+
+def _event(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Event:
+    texts = {name.decode(): value.decode("utf-8", "replace") for name, value in fields.items()}
+    return Event(id=_id(entry_id), name=texts.pop("name"), data=texts)
