@@ -222,6 +222,11 @@ class Settings(BaseSettings):
             ]
             raise InvalidSettings("; ".join(lines)) from None
 
+    @property
+    def model_names(self) -> list[str]:
+        """Every id and alias of the catalogue."""
+        return [name for model in self.models for name in (model.id, *model.aliases)]
+
     def resolve_model(self, name: str | None) -> ModelSpec | None:
         """The model behind an id or alias, the default one for an empty name, None for an unknown one."""
         wanted = name or self.default_model or self.models[0].id

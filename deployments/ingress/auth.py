@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.ingress.client_address import client_address
 from deployments.ingress.grants import Grants
+from deployments.ingress.operation import Operation
 from deployments.ingress.policies import Policies
 from deployments.ingress.principal import Principal
 from deployments.ingress.tickets import PARAMETER, Tickets
@@ -134,7 +135,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class GuardedRoute(Route):
-    """A route that says who may use it. The caller is ``principal(request)`` in the endpoint."""
+    """A route that says who may use it, and what it is for. The caller is ``principal(request)`` in the endpoint."""
 
     def __init__(
         self,
@@ -144,6 +145,7 @@ class GuardedRoute(Route):
         *,
         access: Permission | Access,
         gate: Gate,
+        operation: Operation | None = None,
         ticket: bool = False,
         limited: bool = False,
     ) -> None:
@@ -152,7 +154,11 @@ class GuardedRoute(Route):
             ticket: a stream ticket in the URL opens it as well; for GET routes that answer with an event stream.
             limited: policies are held against its callers.
         """
+        self.method = method
         self.access = access
+        #: The endpoint itself; ``endpoint`` is Starlette's name for what guards it.
+        self.handler = endpoint
+        self.operation = operation
         self.opened_by_ticket = ticket
         self.limited = limited
 

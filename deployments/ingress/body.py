@@ -77,7 +77,7 @@ def refuse_compressed(request: Request) -> None:
 
 def parse_object(body: bytes) -> dict[str, Any]:
     """An object from JSON text. Raises InvalidJson."""
-    if not body.strip():
+    if not body:
         return {}
     value = parse(body)
     if value is None:

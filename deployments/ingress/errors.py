@@ -9,8 +9,9 @@ from collections.abc import Mapping
 
 from redis import exceptions as redis_errors
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.errors import PromptSvcError, ServerError, StoreUnavailable, describe
@@ -72,11 +73,20 @@ class BrokenOff(Exception):
     """A reply ended before it was whole."""
 
 
-async def answer_http_exception(_request: object, error: Exception) -> Response:
+async def answer_http_exception(request: Request, error: Exception) -> Response:
     """Handler for Starlette's own 404 and 405, in place of its plain text."""
     if not isinstance(error, HTTPException):
         raise error
-    return error_response(error)
+    answer = error_response(error)
+    if error.status_code == 405:
+        answer.headers["Allow"] = ", ".join(_methods_of_path(request))
+    return answer
+
+
+def _methods_of_path(request: Request) -> list[str]:
+    """The methods of every route on the path; Starlette names those of the first one only."""
+    matching = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in matching for method in route.methods})
 
 
 def error_response(error: PromptSvcError | HTTPException) -> Response:

@@ -8,20 +8,41 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Self, get_args
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
+from deployments.ingress.accepted import (
+    BOOLEAN_TEXT,
+    INTEGER_TEXT,
+    NUMBER_TEXT,
+    OBJECT_TEXT,
+    Also,
+    describe_wire_object,
+)
 from deployments.ingress.body import InvalidJson, kind_of, parse, printable
 from pipeline.errors import InvalidField, Shown
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}\Z")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\Z")
 _BOOLEANS = {"true": True, "false": False, "t": True, "f": False, "1": True, "0": False}
+#: Above this a float is not the integer that was sent: JSON's integers beyond 64 bits arrive as floats.
+_EXACT = 2**53
 #: Characters of a wrong value that an error message shows.
 _SHOWN_VALUE = 40
 
@@ -37,10 +58,16 @@ def _as_text(value: object) -> object:
     return str(value) if isinstance(value, int) else value
 
 
+def _as_exact_text(value: object) -> object:
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
+        value = int(value)
+    return value if isinstance(value, float) else _as_text(value)
+
+
 def _as_integer(value: object) -> object:
     if isinstance(value, str) and _INTEGER.match(value):
         return int(value)
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
         return int(value)
     if isinstance(value, bool | str | float):
         raise ValueError("not an integer")
@@ -83,15 +110,26 @@ def _as_strings(value: object) -> object:
     return inside if isinstance(inside, list) else [inside]
 
 
-Text = Annotated[str, BeforeValidator(_as_text), Field(strict=True)]
+def has_controls(value: str) -> bool:
+    """Whether there are control characters or line ends in it, which names and ids are without."""
+    return any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in value)
+
+
+Text = Annotated[str, BeforeValidator(_as_text), Field(strict=True), Also({"type": "number"}, {"type": "boolean"})]
+#: Text that a number only stands for if it is an integer of 64 bits: the text of others is not what was sent.
+ExactText = Annotated[str, BeforeValidator(_as_exact_text), Field(strict=True)]
 PrivateText = Annotated[Text, Private()]
-Integer = Annotated[int, BeforeValidator(_as_integer), Field(strict=True)]
-Number = Annotated[float, BeforeValidator(_as_number)]
-Boolean = Annotated[bool, BeforeValidator(_as_boolean), Field(strict=True)]
+Integer = Annotated[int, BeforeValidator(_as_integer), Field(strict=True), Also(INTEGER_TEXT)]
+Number = Annotated[float, BeforeValidator(_as_number), Also(NUMBER_TEXT)]
+Boolean = Annotated[bool, BeforeValidator(_as_boolean), Field(strict=True), Also({"enum": [0, 1]}, BOOLEAN_TEXT)]
 #: Any object, not looked into.
-Object = Annotated[dict[str, Any], BeforeValidator(_as_object), Field(strict=True), Private()]
+Object = Annotated[dict[str, Any], BeforeValidator(_as_object), Field(strict=True), Private(), Also(OBJECT_TEXT)]
 #: A string or several.
-Strings = Annotated[tuple[Text, ...], BeforeValidator(_as_strings), Private()]
+Strings = Annotated[
+    tuple[Text, ...], BeforeValidator(_as_strings), Private(), Also({"type": ["string", "number", "boolean"]})
+]
+#: The same of ``ExactText``.
+ExactStrings = Annotated[tuple[ExactText, ...], BeforeValidator(_as_strings), Private()]
 
 
 class WireModel(BaseModel):
@@ -113,6 +151,10 @@ class WireModel(BaseModel):
     def _read_wire_object(cls, value: Any) -> Any:
         value = json_inside(value, "{")
         return cls.canonical(value) if isinstance(value, dict) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return describe_wire_object(schema, handler)
 
     @classmethod
     def canonical(cls, value: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from deployments.ingress.auth import Access, Gate, GuardedRoute
 from deployments.ingress.events import UserEvents
+from deployments.ingress.firehose_svc_operations import SUBSCRIBE
 
 
 class FirehoseSvc:
@@ -17,7 +18,17 @@ class FirehoseSvc:
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
         path = "/firehose-svc/events/subscribe"
-        return [GuardedRoute("GET", path, self.subscribe, access=Access.AUTHENTICATED, gate=gate, ticket=True)]
+        return [
+            GuardedRoute(
+                "GET",
+                path,
+                self.subscribe,
+                access=Access.AUTHENTICATED,
+                gate=gate,
+                operation=SUBSCRIBE,
+                ticket=True,
+            )
+        ]
 
     async def subscribe(self, request: Request) -> Response:
         """All of the caller's events, of whichever service, as the original's firehose shows all that are published."""

@@ -5,7 +5,6 @@ What reaches the engine is an allow-list (SECURITY §2.2): unknown keys of ``eng
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -14,7 +13,9 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import validator_for
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
+from deployments.ingress.accepted import NO_CONTROLS, NOT_BLANK, NULL, Limited, Only, one_or_list
 from deployments.ingress.body import depth_exceeds, kind_of, printable
 from deployments.ingress.fields import (
     Boolean,
@@ -26,6 +27,7 @@ from deployments.ingress.fields import (
     Strings,
     Text,
     WireModel,
+    has_controls,
     json_inside,
 )
 from pipeline.engine import SamplingParameters
@@ -54,6 +56,7 @@ _ID_RULE = "a string of 1 to 256 characters without control characters"
 _FILES_RULE = "at most 16 ids of files: a string of 1 to 256 characters, or a list of them"
 _SCHEMA_RULE = f"a valid JSON schema: an object of at most {MAX_SCHEMA_BYTES} bytes and {MAX_SCHEMA_DEPTH} levels"
 _STOP_RULE = "a string of 1 to 256 characters, or a list of at most 16 of them"
+_STOP_STRING = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 256}, {"type": ["number", "boolean"]}]}
 _TEMPLATE_RULE = f"a string that contains {PLACEHOLDER}"
 _TEMPLATE_OF_SEVERAL_RULE = f"a string that contains {PLACEHOLDER} or another variable"
 _PROMPT_RULE = "a string that is not blank"
@@ -62,7 +65,7 @@ _VARIABLE_NAME_RULE = f"a name of 1 to {MOST_NAME} letters (a to z), digits and 
 
 
 def _opaque_id(value: str) -> str:
-    if len(value) > 256 or any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in value):
+    if len(value) > 256 or has_controls(value):
         raise ValueError(_ID_RULE)
     return value
 
@@ -99,8 +102,15 @@ def _schema(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-Id = Annotated[Text, AfterValidator(_opaque_id), Field(description=_ID_RULE)]
-Template = Annotated[PrivateText, Field(description=_TEMPLATE_RULE)]
+Id = Annotated[
+    Text,
+    AfterValidator(_opaque_id),
+    Limited(maxLength=256, pattern=NO_CONTROLS),
+    Field(description=_ID_RULE),
+]
+Template = Annotated[
+    PrivateText, Only({"type": "string", "pattern": r"^$|\{prompt\}"}), Field(description=_TEMPLATE_RULE)
+]
 Temperature = Annotated[Number, Field(ge=0, le=2, description="a number from 0 to 2")]
 TopP = Annotated[Number, Field(gt=0, le=1, description="a number above 0 and up to 1")]
 TopK = Annotated[
@@ -110,7 +120,9 @@ TopK = Annotated[
 MaxTokens = Annotated[Integer, Field(ge=1, le=_MAX_TOKENS, description=f"an integer from 1 to {_MAX_TOKENS}")]
 Seed = Annotated[Integer, Field(ge=-(2**63), lt=2**63, description="an integer of 64 bits")]
 Penalty = Annotated[Number, Field(ge=-2, le=2, description="a number from -2 to 2")]
-Stop = Annotated[Strings, AfterValidator(_stop_strings), Field(description=_STOP_RULE)]
+Stop = Annotated[
+    Strings, AfterValidator(_stop_strings), Only(one_or_list(_STOP_STRING, maxItems=16)), Field(description=_STOP_RULE)
+]
 FileIds = Annotated[Strings, AfterValidator(_file_ids), Field(description=_FILES_RULE)]
 Schema = Annotated[Object, AfterValidator(_schema), Field(description=_SCHEMA_RULE)]
 Priority = Annotated[Integer, Field(ge=LOWEST, le=HIGHEST, description=f"an integer from {LOWEST} to {HIGHEST}")]
@@ -166,35 +178,38 @@ class Vllm(WireModel):
 
 class Parameters(WireModel):
     text_to_text: TextToText | None = Field(default=None, description="an object")
-    text_to_image: Object | None = Field(default=None, description="an object")
+    text_to_image: Annotated[Object, Only(NULL)] | None = Field(default=None, description="an object")
 
 
 class EngineParameters(WireModel):
     llama_cpp: LlamaCpp | None = Field(default=None, description="an object")
     llama_cpp_parameters: LlamaCpp | None = Field(default=None, description="an object")
     vllm: Vllm | None = Field(default=None, description="an object")
-    stable_diffusion: Object | None = Field(default=None, description="an object")
+    stable_diffusion: Annotated[Object, Only(NULL)] | None = Field(default=None, description="an object")
 
 
 class PromptRequest(WireModel):
-    prompt: Annotated[PrivateText, Field(description=_PROMPT_RULE)]
+    """Fields that depend on others, or on what is stored, are not in its schema; the endpoint's docstring tells of them."""
+
+    prompt: Annotated[PrivateText, Limited(pattern=NOT_BLANK), Field(description=_PROMPT_RULE)]
     id: Id | None = None
     sync: Boolean = Field(default=False, description="true or false")
     thread_id: Id | None = None
     model_id: Id | None = None
     max_retries: Annotated[Integer, Field(ge=0, le=100, description="an integer from 0 to 100")] | None = None
-    history: Boolean | None = Field(default=None, description="true or false")
-    file_ids: FileIds = ()
+    history: Annotated[Boolean | None, SkipJsonSchema()] = Field(default=None, description="true or false")
+    file_ids: Annotated[FileIds, SkipJsonSchema()] = ()
     parameters: Parameters | None = Field(default=None, description="an object")
     engine_parameters: EngineParameters | None = Field(default=None, description="an object")
     type: Annotated[
         PromptType | None,
         BeforeValidator(_empty_is_absent),
+        Only({"enum": [*PromptType, "", None]}),
         Field(description=f"one of {', '.join(PromptType)}"),
     ] = None
     priority: Priority = NORMAL
-    template_name: Id | None = None
-    variables: Variables | None = None
+    template_name: Annotated[Id | None, SkipJsonSchema()] = None
+    variables: Annotated[Variables | None, SkipJsonSchema()] = None
 
 
 def parse_prompt_request(body: Mapping[str, Any]) -> PromptSubmission:
@@ -255,7 +270,16 @@ def _type(request: PromptRequest, parameters: Parameters, engine: EngineParamete
 
 
 def _template(request: PromptRequest, text: TextToText | None, engine: EngineParameters) -> str | None:
-    """The client's own template, None for a saved one or the model's."""
+    """The client's own template, None for a saved one or the model's. One that is wrong is refused even where another goes
+    before it."""
+    given = {
+        "parameters.textToText.template": text,
+        "engineParameters.llamaCpp.template": engine.llama_cpp,
+        "engineParameters.llamaCppParameters.template": engine.llama_cpp_parameters,
+    }
+    for path, options in given.items():
+        if options is not None and options.template:
+            _check_template(path, options.template, with_variables=request.variables is not None)
     path, template = _given_template(text, engine)
     if not template:
         if request.variables and not request.template_name:
@@ -263,11 +287,15 @@ def _template(request: PromptRequest, text: TextToText | None, engine: EnginePar
         return None
     if request.template_name:
         raise InvalidField("templateName", request.template_name, f"none beside {path}")
-    if request.variables is None and not has_placeholder(template):
-        raise InvalidField(path, Shown(f"{kind_of(template)} without it"), _TEMPLATE_RULE)
-    if request.variables is not None and not variables_of(template):
-        raise InvalidField(path, Shown(f"{kind_of(template)} without one"), _TEMPLATE_OF_SEVERAL_RULE)
     return unescape_newlines(template)
+
+
+def _check_template(path: str, template: str, *, with_variables: bool) -> None:
+    """Raises InvalidField unless it has a place for the prompt, or for something where there are variables."""
+    if not with_variables and not has_placeholder(template):
+        raise InvalidField(path, Shown(f"{kind_of(template)} without it"), _TEMPLATE_RULE)
+    if with_variables and not variables_of(template):
+        raise InvalidField(path, Shown(f"{kind_of(template)} without one"), _TEMPLATE_OF_SEVERAL_RULE)
 
 
 def _given_template(text: TextToText | None, engine: EngineParameters) -> tuple[str, str | None]:

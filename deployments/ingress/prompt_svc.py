@@ -13,12 +13,15 @@ from starlette.responses import Response
 from deployments.ingress import wire
 from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission, principal
 from deployments.ingress.body import read_json
+from deployments.ingress.operation import Operation
 from deployments.ingress.prompt_request import parse_prompt_request
+from deployments.ingress.prompt_svc_operations import DELETE, LIST, READ, REMOVE, SUBSCRIBE, TYPES, submit
+from deployments.ingress.removal import Removal
 from deployments.ingress.service import PromptService
 from deployments.ingress.sse import event_stream
 from deployments.ingress.threads import Cursor, ThreadReader
 from deployments.settings import Settings
-from pipeline.errors import InvalidField, NotFound
+from pipeline.errors import InvalidField, NotFound, Shown
 from pipeline.priority import HIGHEST, check_priority
 from pipeline.prompt import Prompt
 from pipeline.query import parse_query
@@ -45,27 +48,34 @@ class PromptSvc:
         self._threads = threads
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
-        def route(method: str, path: str, endpoint: Any, access: Permission | Access, **options: bool) -> GuardedRoute:
-            return GuardedRoute(method, f"/prompt-svc{path}", endpoint, access=access, gate=gate, **options)
+        def route(
+            method: str,
+            path: str,
+            endpoint: Any,
+            access: Permission | Access,
+            operation: Operation,
+            **options: bool,
+        ) -> GuardedRoute:
+            path = f"/prompt-svc{path}"
+            return GuardedRoute(method, path, endpoint, access=access, gate=gate, operation=operation, **options)
 
+        stream = "/prompts/{thread_id}/responses/subscribe"
         return [
-            route("POST", "/prompt", self.submit, Permission.PROMPT_CREATE, limited=True),
-            route("GET", "/prompt/{prompt_id}", self.read, Permission.PROMPT_VIEW),
-            route("POST", "/prompts", self.list, Permission.PROMPT_VIEW),
-            route("DELETE", "/prompt/{prompt_id}", self.delete, Permission.PROMPT_DELETE),
-            route("POST", "/remove", self.remove, Permission.PROMPT_DELETE),
-            route(
-                "GET",
-                "/prompts/{thread_id}/responses/subscribe",
-                self.subscribe,
-                Permission.PROMPT_STREAM,
-                ticket=True,
-            ),
-            route("POST", "/types", self.types, Access.PUBLIC),
+            route("POST", "/prompt", self.submit, Permission.PROMPT_CREATE, submit(self._settings), limited=True),
+            route("GET", "/prompt/{prompt_id}", self.read, Permission.PROMPT_VIEW, READ),
+            route("POST", "/prompts", self.list, Permission.PROMPT_VIEW, LIST),
+            route("DELETE", "/prompt/{prompt_id}", self.delete, Permission.PROMPT_DELETE, DELETE),
+            route("POST", "/remove", self.remove, Permission.PROMPT_DELETE, REMOVE),
+            route("GET", stream, self.subscribe, Permission.PROMPT_STREAM, SUBSCRIBE, ticket=True),
+            route("POST", "/types", self.types, Access.PUBLIC, TYPES),
         ]
 
     async def submit(self, request: Request) -> Response:
         """Accept a prompt; with ``sync`` wait for its own end.
+
+        Further keys depend on one another. `history`: whether it gets what its thread says so far. `fileIds`: one's own files.
+        `templateName`: a saved template, in place of one among the parameters. `variables`: an object with a text for each
+        `{name}` of the template, which need not have a `{prompt}` then. A template rules a history out.
 
         A prompt that failed for good, was cancelled, or is not finished within the server's limit is a 200 too: it was
         accepted, and ``prompt`` tells what became of it. A top-level ``error`` says so in words.
@@ -83,7 +93,7 @@ class PromptSvc:
         return _json(answer)
 
     async def read(self, request: Request) -> Response:
-        """One of the caller's own prompts: what a client polls while it waits."""
+        """One of the caller's own prompts, with its answer once there is one: what a client polls while it waits."""
         prompt, position = await self._service.read(principal(request).user_id, request.path_params["prompt_id"])
         return _json({**await self._with_message(prompt, _answer(prompt, position)), "priority": prompt.priority})
 
@@ -102,8 +112,11 @@ class PromptSvc:
         return f"not finished within {self._settings.sync_wait_s:g} s; the prompt goes on"
 
     async def list(self, request: Request) -> Response:
-        """A page. ``after`` is there if and only if there may be more: the original's Go client cannot read it (contract
-        §0.8), so it must not see one on a listing that fits a page."""
+        """The caller's prompts; an admin's listing is of everybody's, without what others wrote.
+
+        Without a filter and an order: those that have not ended. `after` is there if and only if there may be more.
+        """
+        # The original's Go client cannot read ``after`` (contract §0.8): it must not see one on a listing that fits a page.
         caller = principal(request)
         query = parse_query(_query(await self._body(request)))
 
@@ -122,27 +135,28 @@ class PromptSvc:
         return _json(answer)
 
     async def delete(self, request: Request) -> Response:
-        """The id is in the path; upstream's clients also send it in the body, where it may only say the same."""
+        """Cancel a prompt that has not ended, erase one that has.
+
+        The id is in the path; a body may only say the same as ``promptId``, where upstream's clients send it.
+        """
         prompt_id = request.path_params["prompt_id"]
-        body = await self._body(request)
-        if body.get("promptId") not in (None, prompt_id):
-            raise InvalidField("promptId", body["promptId"], "the id in the path")
-        return await self._remove(request, prompt_id, body)
+        removal = Removal.parse(await self._body(request))
+        if removal.prompt_id not in (None, prompt_id):
+            raise InvalidField("promptId", removal.prompt_id, "the id in the path")
+        return await self._remove(request, prompt_id, removal)
 
     async def remove(self, request: Request) -> Response:
-        body = await self._body(request)
-        prompt_id = body.get("promptId")
-        if not isinstance(prompt_id, str) or not prompt_id:
-            raise InvalidField("promptId", prompt_id, "the id of a prompt")
-        return await self._remove(request, prompt_id, body)
+        """Cancel a prompt that has not ended, erase one that has."""
+        removal = Removal.parse(await self._body(request))
+        if not removal.prompt_id:
+            raise InvalidField("promptId", removal.prompt_id or Shown("nothing"), "the id of a prompt")
+        return await self._remove(request, removal.prompt_id, removal)
 
-    async def _remove(self, request: Request, prompt_id: str, body: Mapping[str, Any]) -> Response:
-        """Remove the caller's prompt; an admin may name another owner as ``userId``. Never by the id alone: ids are only
-        unique per user, and an admin's second DELETE of an own prompt must not hit somebody else's."""
+    async def _remove(self, request: Request, prompt_id: str, removal: Removal) -> Response:
+        """Remove the caller's prompt; an admin may name another owner. Never by the id alone: ids are only unique per user,
+        and an admin's second DELETE of an own prompt must not hit somebody else's."""
         caller = principal(request)
-        owner = body.get("userId", caller.user_id) if caller.is_admin else caller.user_id
-        if not isinstance(owner, str):
-            raise InvalidField("userId", owner, "the id of a user")
+        owner = caller.user_id if removal.user_id is None or not caller.is_admin else removal.user_id
         await self._service.remove(owner, prompt_id)
         return _json({})
 

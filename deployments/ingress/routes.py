@@ -18,6 +18,7 @@ from deployments.ingress.grants import Grants
 from deployments.ingress.hub import Hub
 from deployments.ingress.model_state import ServeControl
 from deployments.ingress.model_svc import ModelSvc
+from deployments.ingress.openapi import OpenApi
 from deployments.ingress.permit_svc import PermitSvc
 from deployments.ingress.policies import Policies
 from deployments.ingress.policy_svc import PolicySvc
@@ -57,6 +58,7 @@ def route_table(
     supervisor: Supervisor,
     files: FileStore,
     serve: ServeControl | None = None,
+    downloader: Downloader | None = None,
 ) -> list[GuardedRoute]:
     """Every route of the service, in order. A service is added by adding it to ``services``.
 
@@ -65,6 +67,7 @@ def route_table(
         texts: by model id.
         files: users' files.
         serve: None where the routes are served without Serve.
+        downloader: None: as the settings say, from the public internet.
         supervisor: owns the hub's tasks; stop it when the app stops.
     """
     keys = Keys(settings.redis_namespace)
@@ -76,7 +79,7 @@ def route_table(
     listing = Listing(client, keys, prompts, time_of=wire.timestamp)
     threads = ThreadReader(client, keys, hub)
     events = UserEvents(EventLog(client, keys), hub, heartbeat_s=settings.sse_heartbeat_s)
-    downloader = Downloader(enabled=settings.file_downloads, max_bytes=settings.max_download_bytes)
+    downloader = downloader or Downloader(enabled=settings.file_downloads, max_bytes=settings.max_download_bytes)
     queues = {spec.id: ModelQueue(client, keys, spec.id) for spec in settings.models}
     service = PromptService(settings, prompts, hub, texts, default_model, templates, files=files)
     grants = Grants(settings.default_grants, PermitStore(client, keys))
@@ -95,4 +98,5 @@ def route_table(
         PolicySvc(policies, max_body_bytes=settings.max_body_bytes),
     )
     gate = Gate(tokens, grants=grants, tickets=tickets, policies=policies, trusted_proxies=settings.trusted_proxies)
-    return [route for svc in services for route in svc.routes(gate)]
+    table = [route for svc in services for route in svc.routes(gate)]
+    return [*table, *OpenApi(table).routes(gate)]

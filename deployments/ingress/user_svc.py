@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 from starlette.requests import Request
@@ -10,13 +10,14 @@ from starlette.responses import JSONResponse, Response
 
 from deployments.ingress.auth import Access, Gate, GuardedRoute, address_of, principal
 from deployments.ingress.body import read_json
-from deployments.ingress.fields import PrivateText, Text, WireModel
+from deployments.ingress.fields import ExactText, Private, Text, WireModel
+from deployments.ingress.operation import Operation
 from deployments.ingress.timestamps import rfc3339
 from deployments.ingress.tokens import IssuedToken, Tokens, app_id_of
+from deployments.ingress.user_svc_operations import LOGIN, MAX_HOST, PUBLIC_KEY, REFRESH_TOKEN, REGISTER, SELF
 from pipeline.accounts import Account, Accounts
 from pipeline.errors import ClientError, InvalidField, Shown, Unauthorized
 
-_MAX_HOST = 256
 #: Replies with a token must not stay in a cache.
 _SECRET = {"Cache-Control": "no-store"}
 
@@ -32,8 +33,8 @@ class Credentials(WireModel):
     """The body of login and register; ``contact`` and other ways to log in are not offered."""
 
     app_host: Text = Field(default="", description="a string")
-    slug: Text = Field(default="", description="a string")
-    password: PrivateText = Field(default="", description="a string")
+    slug: ExactText = Field(default="", description="a string")
+    password: Annotated[ExactText, Private()] = Field(default="", description="a string")
     name: Text = Field(default="", description="a string")
     device: Text = Field(default="", description="a string")
 
@@ -43,8 +44,8 @@ class Credentials(WireModel):
             if not value:
                 raise Missing(name)
         for value, field in ((self.app_host, "appHost"), (self.device, "device")):
-            if len(value) > _MAX_HOST:
-                raise InvalidField(field, Shown(f"{len(value)} characters"), f"at most {_MAX_HOST} characters")
+            if len(value) > MAX_HOST:
+                raise InvalidField(field, Shown(f"{len(value)} characters"), f"at most {MAX_HOST} characters")
 
 
 class UserSvc:
@@ -56,24 +57,38 @@ class UserSvc:
         self._max_body_bytes = max_body_bytes
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
-        def post(path: str, endpoint: Any, access: Access, *, limited: bool = False) -> GuardedRoute:
-            return GuardedRoute("POST", path, endpoint, access=access, gate=gate, limited=limited)
+        def post(
+            path: str, endpoint: Any, access: Access, operation: Operation, *, limited: bool = False
+        ) -> GuardedRoute:
+            return GuardedRoute("POST", path, endpoint, access=access, gate=gate, operation=operation, limited=limited)
 
         return [
-            post("/user-svc/login", self.login, Access.PUBLIC),
-            post("/user-svc/register", self.register, Access.PUBLIC, limited=True),
-            post("/user-svc/self", self.read_self, Access.AUTHENTICATED),
-            post("/user-svc/refresh-token", self.refresh_token, Access.AUTHENTICATED),
-            GuardedRoute("GET", "/user-svc/public-key", self.public_key, access=Access.PUBLIC, gate=gate),
+            post("/user-svc/login", self.login, Access.PUBLIC, LOGIN),
+            post("/user-svc/register", self.register, Access.PUBLIC, REGISTER, limited=True),
+            post("/user-svc/self", self.read_self, Access.AUTHENTICATED, SELF),
+            post("/user-svc/refresh-token", self.refresh_token, Access.AUTHENTICATED, REFRESH_TOKEN),
+            GuardedRoute(
+                "GET",
+                "/user-svc/public-key",
+                self.public_key,
+                access=Access.PUBLIC,
+                gate=gate,
+                operation=PUBLIC_KEY,
+            ),
         ]
 
     async def login(self, request: Request) -> Response:
+        """Log in.
+
+        After ten failures for a slug from one address within a minute: 429.
+        """
         credentials = await self._credentials(request)
         address = address_of(request) or ""
         account = await self._accounts.login(slug=credentials.slug, password=credentials.password, address=address)
         return self._token(account, credentials.app_host, credentials.device)
 
     async def register(self, request: Request) -> Response:
+        """Create an account and log in."""
         credentials = await self._credentials(request)
         account = await self._accounts.register(
             slug=credentials.slug, password=credentials.password, name=credentials.name
@@ -81,6 +96,7 @@ class UserSvc:
         return self._token(account, credentials.app_host, credentials.device)
 
     async def read_self(self, request: Request) -> Response:
+        """The caller's account and roles."""
         # The body has nothing to say (countTokens: tokens are not stored), but a broken one is still refused.
         await read_json(request, max_bytes=self._max_body_bytes)
         account = await self._account(request)
@@ -100,6 +116,7 @@ class UserSvc:
         return self._token(await self._account(request), caller.app_host, caller.device, app_id=caller.app_id)
 
     async def public_key(self, _request: Request) -> Response:
+        """The key that verifies access tokens."""
         headers = {"Cache-Control": "public, max-age=300"}
         return JSONResponse({"publicKey": self._tokens.public_pem}, headers=headers)
 

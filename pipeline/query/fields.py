@@ -17,6 +17,7 @@ Value: TypeAlias = str | float | bool | None
 
 MOST_PARTS = 16
 MOST_CHARACTERS = 256
+_DAYS_OF_400_YEARS = 146_097
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d))?\Z", re.ASCII
@@ -144,12 +145,14 @@ def nanoseconds(text: str) -> int | None:
         return None
     date, time, fraction, offset = matched.groups()
     zone = "+00:00" if offset is None or offset in "Zz" else offset
+    # The standard has a year 0 and Python has none; the calendar of the year 400 is the same.
+    year, days_off = ("0400", _DAYS_OF_400_YEARS) if date.startswith("0000") else (date[:4], 0)
     try:
-        moment = datetime.fromisoformat(f"{date}T{time or '00:00:00'}{zone}")
+        moment = datetime.fromisoformat(f"{year}{date[4:]}T{time or '00:00:00'}{zone}")
     except ValueError:
         return None
     past = moment - _EPOCH
-    return (past.days * 86_400 + past.seconds) * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
+    return ((past.days - days_off) * 86_400 + past.seconds) * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
 
 
 def shown(path: Path, raw: object) -> object:

@@ -6,6 +6,7 @@ and ``orderBys``; the command line sends arrays and objects as their JSON text (
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,7 @@ MOST_KEYS = 10
 MOST_DEPTH = 5
 _OPERATORS = {**{operator.value: operator for operator in Operator}, "isInList": Operator.IN}
 _OR = "or"
+_INTEGER = re.compile(r"[+-]?[0-9]{1,20}\Z")
 ACTIVE = (Status.SCHEDULED, Status.RUNNING, Status.ERRORED)
 
 
@@ -228,7 +230,9 @@ def _sort_key(where: str, raw: Any) -> SortKey:
         raise InvalidField(f"{where}.sortingType", named, f"one of {', '.join(repr(s.value) for s in Sorting)}")
     sorting = Sorting(named or "")
     # A random order needs no field.
-    field = keys.get("field") or ("id" if sorting is Sorting.RANDOM else None)
+    field = keys.get("field")
+    if field is None and sorting is Sorting.RANDOM:
+        field = "id"
     path = parse_path(f"{where}.field", field)
     if sorting is Sorting.NUMERIC and path.kind is Kind.TIME:
         raise InvalidField(f"{where}.sortingType", named, f"'date', 'text' or none for {path}")
@@ -266,7 +270,8 @@ def _after_in_array(where: str, raw: Any) -> Any:
 
 
 def _limit(value: Any) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+    # JSON Schema takes 20.0 for an integer.
+    if (isinstance(value, str) and _INTEGER.match(value)) or (isinstance(value, float) and value.is_integer()):
         value = int(value)
     if value is None or (value == 0 and value is not False):
         return DEFAULT_LIMIT

@@ -5,8 +5,9 @@ import pytest
 
 from deployments import tasks
 from deployments.ingress import hub as module
-from deployments.ingress.hub import Hub
+from deployments.ingress.hub import Hub, Watch
 from deployments.tasks import Supervisor
+from pipeline.store.bells import Ring
 from tests.unit.logs_in_memory import THREAD, USER, MemoryLogs
 from tests.waiting import until
 
@@ -49,6 +50,19 @@ async def test_silence_is_a_reason_to_look(hub: Hub, monkeypatch: pytest.MonkeyP
         await until(lambda: watch._news.is_set())
         assert not await watch.news()  # subscribed: rings may have been missed before
         assert not await watch.news()  # nothing rang
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_cancellation_that_comes_together_with_a_ring_is_not_lost(turns: int):
+    watch = Watch()
+    waiting = asyncio.create_task(watch.news())
+    await until(lambda: watch._news._waiters)
+    watch.ring(Ring(place=1, entry=None, is_end=False))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if waiting.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
 
 
 async def test_watchers_of_a_thread_share_a_subscription_that_ends_with_the_last(hub: Hub, logs: MemoryLogs):

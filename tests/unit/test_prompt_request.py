@@ -262,6 +262,8 @@ def test_a_wrong_field_is_named_with_what_is_allowed(body: dict, message: str):
         {"max_tokens": 2**40},
         {"seed": 2**63},
         {"seed": -(2**63) - 1},
+        {"seed": float(-(2**63) - 1)},  # as JSON's integers beyond 64 bits arrive
+        {"seed": 2.0**60},
         {"seed": "x"},
         {"presence_penalty": 2.5},
         {"frequency_penalty": -2.5},
@@ -374,3 +376,13 @@ def test_prompts_and_templates_never_show_in_errors(text: str):
 
 def test_a_prompt_sent_as_a_huge_integer_is_its_digits():
     assert parse_prompt_request({"prompt": -(2**63) - 1}).prompt == "-9223372036854775809"
+
+
+def test_a_wrong_template_is_refused_even_where_another_goes_before_it():
+    body = {
+        "prompt": "x",
+        "parameters": {"textToText": {"template": "{prompt}!"}},
+        "engineParameters": {"llamaCpp": {"template": "{prompt}?"}, "llamaCppParameters": {"template": "no place"}},
+    }
+    with pytest.raises(InvalidField, match=r"engineParameters\.llamaCppParameters\.template: got a string of 8 char"):
+        parse_prompt_request(body)

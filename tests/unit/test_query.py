@@ -151,7 +151,17 @@ def test_a_cursor_of_another_order_is_opaque_and_comes_back():
 
 
 @pytest.mark.parametrize(
-    ("limit", "parsed"), [(None, DEFAULT_LIMIT), (0, DEFAULT_LIMIT), (1, 1), (MOST, MOST), ("20", 20), ("0", 20)]
+    ("limit", "parsed"),
+    [
+        (None, DEFAULT_LIMIT),
+        (0, DEFAULT_LIMIT),
+        (1, 1),
+        (MOST, MOST),
+        ("20", 20),
+        ("+20", 20),
+        ("0", 20),
+        (20.0, 20),
+    ],
 )
 def test_limit(limit: Any, parsed: int):
     assert parse_query({"limit": limit}).limit == parsed
@@ -289,6 +299,7 @@ REFUSALS = {
     "limit a boolean": ({"limit": True}, "query.limit: got True"),
     "limit false": ({"limit": False}, "query.limit: got False"),
     "limit a fraction": ({"limit": 1.5}, "query.limit: got 1.5"),
+    "limit a digit that is no number": ({"limit": "²"}, "query.limit: got '²'"),
     "limit a word": ({"limit": "ten"}, "query.limit: got 'ten'"),
     "limit other digits": ({"limit": "٣"}, "query.limit: got '٣'"),
     "count a number": ({"count": 1}, "query.count: got 1, allowed is true or false"),

@@ -189,6 +189,9 @@ async def test_a_body_that_is_no_json_or_too_large(client: httpx.AsyncClient):
 
 async def test_numbers_from_the_command_line_are_passwords_and_slugs_too(client: httpx.AsyncClient):
     await sign_up(client, slug=123, password=1234567890)
+    for number in (0.123456789, 2**70):
+        refused = await client.post("/user-svc/register", json={**SIGN_UP, "password": number})
+        assert refused.json() == {"error": "password: got a number, allowed is a string"}
     answer = await client.post("/user-svc/login", json={**SIGN_UP, "slug": "123", "password": "1234567890"})
     assert answer.status_code == 200
 

@@ -78,6 +78,8 @@ APP = web_app(
         route("GET", "/who", who, Access.AUTHENTICATED),
         route("GET", "/create", who, Permission.PROMPT_CREATE),
         route("GET", "/public-who", who),
+        route("GET", "/both/{id}", show),
+        route("POST", "/both/{id}", show),
     ]
 )
 
@@ -165,6 +167,11 @@ async def test_unknown_paths_and_methods(client: httpx.AsyncClient, method: str,
     assert (answer.status_code, answer.text) == (status, body)
     assert "location" not in answer.headers
     assert answer.headers["access-control-allow-origin"] == "*"
+
+
+@pytest.mark.parametrize(("path", "allowed"), [("/who", "GET, HEAD"), ("/both/a%2Fb", "GET, HEAD, POST")])
+async def test_a_wrong_method_is_told_all_right_ones(client: httpx.AsyncClient, path: str, allowed: str):
+    assert (await client.delete(path)).headers["allow"] == allowed
 
 
 @pytest.mark.parametrize("path", ["/who", "/create", "/unknown"])

@@ -209,7 +209,12 @@ class AnyToken:
 
 def client(stub: Stub, token: str = "user") -> httpx.AsyncClient:
     settings: Any = SimpleNamespace(
-        sync_wait_s=600.0, sse_heartbeat_s=15.0, max_body_bytes=1024 * 1024, max_user_priority=2
+        sync_wait_s=600.0,
+        sse_heartbeat_s=15.0,
+        max_body_bytes=1024 * 1024,
+        max_user_priority=2,
+        model_names=["org/small"],
+        models=[],
     )
     service: Any = stub
     app = web_app(PromptSvc(settings, service, service, service, service).routes(Gate(AnyToken())))  # type: ignore[arg-type]
@@ -295,7 +300,7 @@ async def test_removing():
     assert stub.asked == [("usr-1", "prom/1"), *[("usr-1", "p")] * 3, ("usr-2", "p")]
 
 
-@pytest.mark.parametrize("body", [{}, {"promptId": ""}, {"promptId": 5}])
+@pytest.mark.parametrize("body", [{}, {"promptId": ""}, {"promptId": {}}])
 async def test_removing_nothing_is_refused(body: dict[str, Any]):
     reply = await client(Stub()).post("/prompt-svc/remove", json=body)
     assert reply.status_code == 400

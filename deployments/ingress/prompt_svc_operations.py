@@ -1,0 +1,108 @@
+"""What prompt-svc's routes say of themselves in the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from deployments.ingress.accepted import NULL, OBJECT_TEXT
+from deployments.ingress.operation import (
+    INTEGER,
+    NOTHING,
+    STRING,
+    Component,
+    Operation,
+    Schema,
+    event_stream_of,
+    exactly,
+    last_event_id,
+    list_of,
+)
+from deployments.ingress.prompt_request import PromptRequest
+from deployments.ingress.query_schema import QUERY
+from deployments.ingress.wire_schemas import MESSAGE, PROMPT
+from deployments.settings import Settings
+from pipeline.priority import HIGHEST
+from pipeline.prompt_type import PromptType
+
+#: Beside a Prompt object, not in it: the original's Go client takes no key there that it does not know (contract §0.8).
+_BESIDE: Mapping[str, Schema] = {
+    "responseMessage": MESSAGE,
+    "queuePosition": {**INTEGER, "minimum": 0, "description": "Of one that waits: how many are to run before it"},
+    "fileIds": list_of(STRING),
+}
+
+
+def submit(settings: Settings) -> Operation:
+    """Of POST /prompt-svc/prompt, whose ``modelId`` and ``type`` the catalogue must know."""
+    capabilities = {capability for model in settings.models for capability in model.capabilities}
+    types = [kind.value for kind in PromptType if kind.capability in capabilities]
+    return Operation(
+        request={
+            "allOf": [
+                PromptRequest,
+                {
+                    "properties": {
+                        "modelId": {
+                            "enum": [*settings.model_names, "", None],
+                            "description": "An id or alias of the catalogue; empty: the default model",
+                        },
+                        "type": {
+                            "enum": [*types, "", None],
+                            "description": "Empty: what its parameters and files mean",
+                        },
+                        "priority": {
+                            "maximum": settings.max_user_priority,
+                            "description": f"The highest runs first; an admin's may be up to {HIGHEST}",
+                        },
+                    }
+                },
+            ]
+        },
+        response=exactly(
+            {"prompt": PROMPT},
+            {**_BESIDE, "error": {**STRING, "description": "Of a sync prompt: why there is no answer"}},
+        ),
+    )
+
+
+READ = Operation(response=exactly({"prompt": PROMPT, "priority": INTEGER}, _BESIDE))
+
+LIST = Operation(
+    request={"type": "object", "properties": {"query": {"anyOf": [QUERY, OBJECT_TEXT, NULL]}}},
+    response=exactly(
+        {"prompts": list_of(PROMPT), "count": {**INTEGER, "description": "0 unless the query asks for it"}},
+        {
+            "after": {**STRING, "description": "There may be more: `after` of the next page's query"},
+            "truncated": {"const": True, "description": "The page ended before its limit: the next one goes on"},
+            "countTruncated": {"const": True, "description": "There are more than were counted"},
+        },
+    ),
+)
+
+_TEXT = {"type": ["string", "number", "boolean"]}
+_OWNER = {
+    "userId": {"type": [*_TEXT["type"], "null"], "description": "Whose prompt it is; only an admin's word counts"}
+}
+#: What the docstring says of ``promptId`` is not to be had in a schema.
+DELETE = Operation(request={"type": "object", "properties": _OWNER}, response=NOTHING)
+REMOVE = Operation(
+    request={
+        "type": "object",
+        "properties": {"promptId": {**_TEXT, "minLength": 1}, **_OWNER},
+        "required": ["promptId"],
+    },
+    response=NOTHING,
+    errors=(404,),
+)
+
+#: One event's data. ``progress`` and ``done`` are the original's.
+CHUNK = Component(
+    name="Chunk",
+    schema=exactly(
+        {"type": {"enum": ["progress", "done", "error", "canceled", "restart"]}, "promptId": STRING},
+        {"text": STRING, "messageId": STRING},
+    ),
+)
+SUBSCRIBE = event_stream_of(CHUNK, last_event_id("^([0-9]{1,19}-[0-9]{1,19})?$"))
+
+TYPES = Operation(response=NOTHING)
