@@ -21,6 +21,10 @@ BOOLEAN_TEXT: Form = {"type": "string", "pattern": "^([tT]([rR][uU][eE])?|[fF]([
 OBJECT_TEXT: Form = {"type": "string", "format": "json-object", "contentMediaType": "application/json"}
 ARRAY_TEXT: Form = {"type": "string", "format": "json-array", "contentMediaType": "application/json"}
 NULL: Form = {"type": "null"}
+#: Without the characters that ``fields.has_controls`` finds.
+NO_CONTROLS = "^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]*$"
+#: One character that ``str.strip`` leaves, spelt out: what \\s means differs between dialects of regular expressions.
+NOT_BLANK = "[^\\u0009-\\u000d\\u001c-\\u0020\\u0085\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]"
 #: pydantic leaves limits behind a validator in its own words.
 _KEYWORDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 
@@ -58,6 +62,16 @@ class Only:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return dict(self._schema)
+
+
+def name_of(most: int) -> Form:
+    """Text of 1 to ``most`` characters without control characters, or what stands for one."""
+    return {
+        "anyOf": [
+            {"type": "string", "minLength": 1, "maxLength": most, "pattern": NO_CONTROLS},
+            {"type": ["number", "boolean"]},
+        ]
+    }
 
 
 def either(schema: JsonSchemaValue, *forms: Form) -> JsonSchemaValue:

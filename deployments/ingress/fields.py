@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Self, get_args
 
@@ -109,6 +110,11 @@ def _as_strings(value: object) -> object:
     return inside if isinstance(inside, list) else [inside]
 
 
+def has_controls(value: str) -> bool:
+    """Whether there are control characters or line ends in it, which names and ids are without."""
+    return any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in value)
+
+
 Text = Annotated[str, BeforeValidator(_as_text), Field(strict=True), Also({"type": "number"}, {"type": "boolean"})]
 #: Text that a number only stands for if it is an integer of 64 bits: the text of others is not what was sent.
 ExactText = Annotated[str, BeforeValidator(_as_exact_text), Field(strict=True)]
@@ -122,6 +128,8 @@ Object = Annotated[dict[str, Any], BeforeValidator(_as_object), Field(strict=Tru
 Strings = Annotated[
     tuple[Text, ...], BeforeValidator(_as_strings), Private(), Also({"type": ["string", "number", "boolean"]})
 ]
+#: The same of ``ExactText``.
+ExactStrings = Annotated[tuple[ExactText, ...], BeforeValidator(_as_strings), Private()]
 
 
 class WireModel(BaseModel):

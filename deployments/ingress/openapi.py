@@ -18,18 +18,24 @@ from deployments.ingress.accepted import NULL, either
 from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission
 from deployments.ingress.fields import WireModel
 from deployments.ingress.operation import STRING, Component, Operation, Parameter, Schema, exactly
+from deployments.ingress.tickets import PARAMETER
 
 OPENAPI_VERSION = "3.1.0"
 _DESCRIPTION = """Bodies are JSON whatever their Content-Type says; keys are matched without regard to case. Strings hold any
 characters but NUL and lone surrogates. What a schema calls the text of a value is understood wherever that value is."""
 #: Why every route may answer so; the rest is the route's own.
 _ALWAYS = (500, 503)
+#: Statuses of a success, by whether it may be of a part.
+_SUCCESSES = {False: (200,), True: (200, 206)}
+_DONE = {200: "Done", 206: "The range that was asked for"}
+_TICKET = "From POST /user-svc/stream-ticket: good for one stream, within half a minute"
 _REASONS = {
     400: "A value is wrong or missing; the message names it, what it got and what is allowed",
     401: "No token, a bad or expired one, a permission it lacks, or wrong credentials",
     404: "There is no such thing, or it is another user's",
     405: "The path exists, but not with this method",
-    409: "It exists already with other content",
+    408: "The upload took too long",
+    409: "It exists already with other content, or there are as many as there can be",
     413: "The body is too large",
     415: "The body is compressed, or of a type that is not read here",
     416: "The range is not one of the file",
@@ -89,7 +95,10 @@ def document(table: Sequence[GuardedRoute]) -> dict[str, Any]:
         "components": {
             "schemas": components.schemas,
             "responses": components.responses,
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "ticket": {"type": "apiKey", "in": "query", "name": PARAMETER, "description": _TICKET},
+            },
         },
     }
 
@@ -152,12 +161,9 @@ def _describe(route: GuardedRoute, operation: Operation, components: _Components
         "tags": [route.path.split("/")[1].removesuffix(".json")],
         "summary": summary,
         "description": description,
-        "security": [] if route.access is Access.PUBLIC else [{"bearer": []}],
+        "security": _security(route),
         "responses": {
-            "200": {
-                "description": "Done",
-                "content": {operation.media_type: {"schema": components.resolved(operation.response)}},
-            },
+            **{str(status): _success(status, operation, components) for status in _SUCCESSES[operation.partial]},
             **{str(status): _error(status, components) for status in _statuses(route, operation)},
         },
     }
@@ -174,6 +180,18 @@ def _describe(route: GuardedRoute, operation: Operation, components: _Components
             "content": {operation.request_media_type: {"schema": schema if required else either(schema, NULL)}},
         }
     return result
+
+
+def _security(route: GuardedRoute) -> list[dict[str, Any]]:
+    """What opens the route, one of them."""
+    if route.access is Access.PUBLIC:
+        return []
+    return [{"bearer": []}, *([{"ticket": []}] if route.opened_by_ticket else [])]
+
+
+def _success(status: int, operation: Operation, components: _Components) -> dict[str, Any]:
+    content = {operation.media_type: {"schema": components.resolved(operation.response)}}
+    return {"description": _DONE[status], "content": content}
 
 
 def _words(route: GuardedRoute) -> tuple[str, str]:
@@ -218,6 +236,8 @@ def _statuses(route: GuardedRoute, operation: Operation) -> list[int]:
         statuses |= {400, 413, 415}
     if operation.parameters:
         statuses.add(400)
+    if route.limited:
+        statuses |= {401, 429}
     return sorted(statuses)
 
 

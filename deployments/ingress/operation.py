@@ -37,7 +37,7 @@ class Operation:
     """What the OpenAPI document says of a route beyond its method, path, access and the endpoint's docstring.
 
     Every route has 500 and 503; one with a token 401; one with an id in its path 404; one with a body or parameters 400,
-    413 and 415.
+    413 and 415; one under policies 401 and 429.
     """
 
     #: Body of a 200.
@@ -47,6 +47,8 @@ class Operation:
     request: Schema | None = None
     request_media_type: str = "application/json"
     parameters: tuple[Parameter, ...] = ()
+    #: A 206 has a part of it.
+    partial: bool = False
     #: Statuses with an error body beyond those above.
     errors: tuple[int, ...] = ()
 

@@ -5,7 +5,6 @@ What reaches the engine is an allow-list (SECURITY §2.2): unknown keys of ``eng
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from jsonschema.validators import validator_for
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from deployments.ingress.accepted import NULL, Limited, Only, one_or_list
+from deployments.ingress.accepted import NO_CONTROLS, NOT_BLANK, NULL, Limited, Only, one_or_list
 from deployments.ingress.body import depth_exceeds, kind_of, printable
 from deployments.ingress.fields import (
     Boolean,
@@ -28,6 +27,7 @@ from deployments.ingress.fields import (
     Strings,
     Text,
     WireModel,
+    has_controls,
     json_inside,
 )
 from pipeline.engine import SamplingParameters
@@ -52,8 +52,6 @@ MAX_SCHEMA_DEPTH = 32
 #: Above every context and every vocabulary; the engine's tensors hold 32 bits.
 _MAX_TOKENS = 1_000_000
 
-#: One character that ``str.strip`` leaves, spelt out: what \\s means differs between dialects of regular expressions.
-_NOT_BLANK = "[^\\u0009-\\u000d\\u001c-\\u0020\\u0085\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]"
 _ID_RULE = "a string of 1 to 256 characters without control characters"
 _FILES_RULE = "at most 16 ids of files: a string of 1 to 256 characters, or a list of them"
 _SCHEMA_RULE = f"a valid JSON schema: an object of at most {MAX_SCHEMA_BYTES} bytes and {MAX_SCHEMA_DEPTH} levels"
@@ -67,7 +65,7 @@ _VARIABLE_NAME_RULE = f"a name of 1 to {MOST_NAME} letters (a to z), digits and 
 
 
 def _opaque_id(value: str) -> str:
-    if len(value) > 256 or any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in value):
+    if len(value) > 256 or has_controls(value):
         raise ValueError(_ID_RULE)
     return value
 
@@ -107,7 +105,7 @@ def _schema(value: dict[str, Any]) -> dict[str, Any]:
 Id = Annotated[
     Text,
     AfterValidator(_opaque_id),
-    Limited(maxLength=256, pattern="^[^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]*$"),
+    Limited(maxLength=256, pattern=NO_CONTROLS),
     Field(description=_ID_RULE),
 ]
 Template = Annotated[
@@ -193,7 +191,7 @@ class EngineParameters(WireModel):
 class PromptRequest(WireModel):
     """Fields that depend on others, or on what is stored, are not in its schema; the endpoint's docstring tells of them."""
 
-    prompt: Annotated[PrivateText, Limited(pattern=_NOT_BLANK), Field(description=_PROMPT_RULE)]
+    prompt: Annotated[PrivateText, Limited(pattern=NOT_BLANK), Field(description=_PROMPT_RULE)]
     id: Id | None = None
     sync: Boolean = Field(default=False, description="true or false")
     thread_id: Id | None = None

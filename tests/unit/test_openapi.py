@@ -61,7 +61,8 @@ def test_every_route_says_what_it_is_and_does():
 def test_public_routes_are_marked_and_the_others_need_a_token(name: str):
     (route,) = (route for route in routes() if route.name == name)
     operation = OPERATIONS[name]
-    assert operation["security"] == ([] if route.access is Access.PUBLIC else [{"bearer": []}])
+    opened_by = [{"bearer": []}, *([{"ticket": []}] if route.opened_by_ticket else [])]
+    assert operation["security"] == ([] if route.access is Access.PUBLIC else opened_by)
     assert ("401" in operation["responses"]) or route.access is Access.PUBLIC
     assert operation.get("x-permission") == (route.access if isinstance(route.access, Permission) else None)
 
