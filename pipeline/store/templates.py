@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from pipeline.errors import ClientError
+from pipeline.errors import Conflict
 from pipeline.store.keys import Keys
 from pipeline.store.replies import text
 from pipeline.store.scripts import Scripts
@@ -17,7 +17,7 @@ MOST_TEMPLATES = 100
 MOST_CHARACTERS = 16 * 1024
 
 
-class TooManyTemplates(ClientError):
+class TooManyTemplates(Conflict):
     """You have as many saved templates as are allowed (100): delete one first"""
 
 
