@@ -12,13 +12,26 @@ from typing import Annotated, Any
 
 import orjson
 from pydantic import AfterValidator, Field
+from pydantic.json_schema import SkipJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.ingress import wire
+from deployments.ingress.accepted import Only, one_or_list
 from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission, principal
 from deployments.ingress.body import kind_of, read_json
+from deployments.ingress.chat_svc_operations import (
+    DELETE,
+    EVENTS,
+    GET_MESSAGES,
+    GET_THREAD,
+    MESSAGES,
+    THREAD_SAVED,
+    THREADS,
+    WITH_TEXT,
+)
 from deployments.ingress.fields import Integer, Object, PrivateText, Strings, Text, WireModel, json_inside
+from deployments.ingress.operation import NOTHING, Operation
 from deployments.ingress.prompt_request import Id
 from deployments.ingress.sse import event_stream
 from deployments.ingress.user_events import UserEvent, UserEvents
@@ -39,6 +52,8 @@ _IDS_RULE = f"a list of at most {MOST_LISTED} ids, each of 1 to 256 characters"
 _FEW_IDS_RULE = "a list of at most 100 ids, each of 1 to 256 characters"
 _LIMIT_RULE = f"an integer from 1 to {MOST_LISTED}"
 
+_ANY_ID = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 256}, {"type": ["number", "boolean"]}]}
+
 
 def _ids(most: int, rule: str) -> Any:
     def check(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -46,7 +61,8 @@ def _ids(most: int, rule: str) -> Any:
             raise ValueError(rule)
         return value
 
-    return Annotated[Strings, AfterValidator(check), Field(description=rule)]
+    schema = one_or_list(_ANY_ID, maxItems=most)
+    return Annotated[Strings, AfterValidator(check), Only(schema), Field(description=rule)]
 
 
 Ids = _ids(MOST_LISTED, _IDS_RULE)
@@ -55,19 +71,21 @@ Limit = Annotated[Integer, Field(ge=1, le=MOST_LISTED, description=_LIMIT_RULE)]
 
 
 class ThreadRequest(WireModel):
-    """A thread to make or to change."""
+    """A thread to make or to change. ``user_ids`` may only name the caller, which no schema says."""
 
     id: Id | None = None
     title: Annotated[PrivateText, Field(max_length=1000, description=_TITLE_RULE)] | None = None
     topic_ids: FewIds | None = None
-    user_ids: FewIds | None = None
+    user_ids: Annotated[FewIds | None, SkipJsonSchema()] = None
 
 
 class MessageRequest(WireModel):
+    """``user_id`` may only be the caller's; with ``file_ids`` there need be no text."""
+
     id: Id | None = None
     text: PrivateText = ""
-    user_id: Text | None = None
-    file_ids: FewIds = ()
+    user_id: Annotated[Text | None, SkipJsonSchema()] = None
+    file_ids: Annotated[FewIds, SkipJsonSchema()] = ()
     meta: Object | None = Field(default=None, description="an object")
     role: Annotated[Author, Field(description="user or assistant")] = Author.USER
 
@@ -95,26 +113,42 @@ class ChatSvc:
         self._events = events
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
-        def route(method: str, path: str, endpoint: Any, access: Permission | Access, **options: bool) -> GuardedRoute:
-            return GuardedRoute(method, f"/chat-svc{path}", endpoint, access=access, gate=gate, **options)
+        def route(
+            method: str,
+            path: str,
+            endpoint: Any,
+            access: Permission | Access,
+            operation: Operation,
+            **options: bool,
+        ) -> GuardedRoute:
+            path = f"/chat-svc{path}"
+            return GuardedRoute(method, path, endpoint, access=access, gate=gate, operation=operation, **options)
+
+        saves_thread = Operation(request=ThreadRequest, response=THREAD_SAVED)
+        lists_threads = Operation(request=ThreadsRequest, response=THREADS)
+        lists_messages = Operation(request=MessagesRequest, response=MESSAGES)
+        saves_message = Operation(request={"allOf": [MessageRequest, WITH_TEXT]}, response=NOTHING, errors=(409,))
 
         return [
-            route("POST", "/thread", self.save_thread, Permission.THREAD_EDIT),
-            route("POST", "/threads", self.list_threads, Permission.THREAD_VIEW),
-            route("GET", "/thread/{thread_id}", self.get_thread, Permission.THREAD_VIEW),
-            route("DELETE", "/thread/{thread_id}", self.delete_thread, Permission.THREAD_DELETE),
-            route("POST", "/thread/{thread_id}/message", self.save_message, Permission.MESSAGE_CREATE),
-            route("GET", "/thread/{thread_id}/messages", self.list_of_thread, Permission.MESSAGE_VIEW),
-            route("POST", "/thread/{thread_id}/messages", self.list_of_thread, Permission.MESSAGE_VIEW),
-            route("POST", "/messages", self.list_messages, Permission.MESSAGE_VIEW),
-            route("DELETE", "/message/{message_id}", self.delete_message, Permission.MESSAGE_DELETE),
-            route("GET", "/events", self.events, Access.AUTHENTICATED, ticket=True),
+            route("POST", "/thread", self.save_thread, Permission.THREAD_EDIT, saves_thread),
+            route("POST", "/threads", self.list_threads, Permission.THREAD_VIEW, lists_threads),
+            route("GET", "/thread/{thread_id}", self.get_thread, Permission.THREAD_VIEW, GET_THREAD),
+            route("DELETE", "/thread/{thread_id}", self.delete_thread, Permission.THREAD_DELETE, DELETE),
+            route("POST", "/thread/{thread_id}/message", self.save_message, Permission.MESSAGE_CREATE, saves_message),
+            route("GET", "/thread/{thread_id}/messages", self.list_of_thread, Permission.MESSAGE_VIEW, GET_MESSAGES),
+            route("POST", "/thread/{thread_id}/messages", self.list_of_thread, Permission.MESSAGE_VIEW, lists_messages),
+            route("POST", "/messages", self.list_messages, Permission.MESSAGE_VIEW, lists_messages),
+            route("DELETE", "/message/{message_id}", self.delete_message, Permission.MESSAGE_DELETE, DELETE),
+            route("GET", "/events", self.events, Access.AUTHENTICATED, EVENTS, ticket=True),
             # The original's own spelling.
-            route("GET", "/evens", self.events, Access.AUTHENTICATED, ticket=True),
+            route("GET", "/evens", self.events, Access.AUTHENTICATED, EVENTS, ticket=True),
         ]
 
     async def save_thread(self, request: Request) -> Response:
-        """Make a thread, or change one's title and topics. The fields may be inside ``thread`` or ``threadData``."""
+        """Make a thread, or change one's title and topics. The fields may be inside ``thread`` or ``threadData``.
+
+        ``userIds`` may name the caller: threads are private.
+        """
         body = await self._body(request)
         user_id = principal(request).user_id
         sent = ThreadRequest.parse(_inner(body, "threadData", "thread"))
@@ -130,6 +164,7 @@ class ChatSvc:
         return _json({"thread": wire.thread_object(thread)})
 
     async def get_thread(self, request: Request) -> Response:
+        """One of the caller's threads."""
         with translated_errors():
             thread = await self._threads.get(principal(request).user_id, request.path_params["thread_id"])
         return _json({"thread": wire.thread_object(thread)})
@@ -154,7 +189,11 @@ class ChatSvc:
         return _json({})
 
     async def save_message(self, request: Request) -> Response:
-        """Post a message by hand. The thread in the path goes before the one in the body (contract §3)."""
+        """Post a message by hand.
+
+        The thread in the path goes before one in the body. Instead of a text there may be ``fileIds``. ``userId`` may be the
+        caller's own.
+        """
         sent = MessageRequest.parse(await self._body(request))
         user_id = principal(request).user_id
         _only_own("userId", [sent.user_id] if sent.user_id else [], user_id)
@@ -173,7 +212,7 @@ class ChatSvc:
         return _json({})
 
     async def list_of_thread(self, request: Request) -> Response:
-        """The messages of one thread, which must exist."""
+        """The messages of one thread, which must exist, oldest first."""
         sent = MessagesRequest.parse(await self._body(request))
         user_id, thread_id = principal(request).user_id, request.path_params["thread_id"]
         with translated_errors():
@@ -210,6 +249,7 @@ class ChatSvc:
         return messages
 
     async def delete_message(self, request: Request) -> Response:
+        """Remove one of the caller's messages."""
         with translated_errors():
             await self._messages.delete(principal(request).user_id, request.path_params["message_id"])
         return _json({})
