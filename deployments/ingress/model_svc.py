@@ -14,6 +14,8 @@ from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission, pri
 from deployments.ingress.default_model import DefaultModel
 from deployments.ingress.model_choice import find_model
 from deployments.ingress.model_state import ModelState, ServeControl, ServeView, State, model_state
+from deployments.ingress.model_svc_operations import DONE, GET, HEALTH, LIST, PLATFORMS, STATUS, of_model
+from deployments.ingress.operation import Operation
 from deployments.settings import ModelSpec, Settings, deployment_name
 from pipeline.errors import NotFound, ServerError
 from pipeline.store.connection import translated_errors
@@ -51,25 +53,29 @@ class ModelSvc:
         self._serve = serve
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
-        def route(method: str, path: str, endpoint: Any, access: Permission) -> GuardedRoute:
-            return GuardedRoute(method, f"/model-svc{path}", endpoint, access=access, gate=gate)
+        def route(method: str, path: str, endpoint: Any, access: Permission, operation: Operation) -> GuardedRoute:
+            if "{model_id}" in path:
+                operation = of_model(operation, self._settings)
+            return GuardedRoute(method, f"/model-svc{path}", endpoint, access=access, gate=gate, operation=operation)
 
         return [
-            route("GET", "/default-model/status", self.default_status, Permission.MODEL_VIEW),
-            route("GET", "/model/{model_id}/status", self.status, Permission.MODEL_VIEW),
-            route("GET", "/model/{model_id}", self.get, Permission.MODEL_VIEW),
-            route("POST", "/models", self.list, Permission.MODEL_VIEW),
-            route("POST", "/platforms", self.platforms, Permission.PLATFORM_VIEW),
-            route("PUT", "/default-model/start", self.start_default, Permission.MODEL_CREATE),
-            route("PUT", "/model/{model_id}/start", self.start, Permission.MODEL_CREATE),
-            route("PUT", "/model/{model_id}/make-default", self.make_default, Permission.MODEL_EDIT),
-            GuardedRoute("GET", "/health", self.health, access=Access.PUBLIC, gate=gate),
+            route("GET", "/default-model/status", self.default_status, Permission.MODEL_VIEW, STATUS),
+            route("GET", "/model/{model_id}/status", self.status, Permission.MODEL_VIEW, STATUS),
+            route("GET", "/model/{model_id}", self.get, Permission.MODEL_VIEW, GET),
+            route("POST", "/models", self.list, Permission.MODEL_VIEW, LIST),
+            route("POST", "/platforms", self.platforms, Permission.PLATFORM_VIEW, PLATFORMS),
+            route("PUT", "/default-model/start", self.start_default, Permission.MODEL_CREATE, DONE),
+            route("PUT", "/model/{model_id}/start", self.start, Permission.MODEL_CREATE, DONE),
+            route("PUT", "/model/{model_id}/make-default", self.make_default, Permission.MODEL_EDIT, DONE),
+            GuardedRoute("GET", "/health", self.health, access=Access.PUBLIC, gate=gate, operation=HEALTH),
         ]
 
     async def default_status(self, request: Request) -> Response:
+        """Whether the default model can answer."""
         return await self._status(request, await self._default_model.get())
 
     async def status(self, request: Request) -> Response:
+        """Whether a model can answer."""
         return await self._status(request, self._named(request))
 
     async def _status(self, request: Request, model: ModelSpec) -> Response:
@@ -96,16 +102,19 @@ class ModelSvc:
         return depth.replicas, view
 
     async def get(self, request: Request) -> Response:
+        """A model of the catalogue, and what runs it."""
         model = self._named(request)
         return _json({"exists": True, "model": model_object(model), "platform": self._platform(model.engine)})
 
     async def list(self, _request: Request) -> Response:
+        """The catalogue."""
         models = self._settings.models
         default = await self._default_model.get()
         aliases = {alias: model.id for model in models for alias in model.aliases}
         return _json({"models": [model_object(m) for m in models], "defaultModelId": default.id, "aliases": aliases})
 
     async def platforms(self, _request: Request) -> Response:
+        """The engines of the catalogue."""
         engines = dict.fromkeys(model.engine for model in self._settings.models)
         return _json({"platforms": [self._platform(engine) for engine in engines]})
 
@@ -123,9 +132,11 @@ class ModelSvc:
         }
 
     async def start_default(self, _request: Request) -> Response:
+        """Have the default model get a replica, if it has none. Does not wait for it."""
         return await self._start(await self._default_model.get())
 
     async def start(self, request: Request) -> Response:
+        """Have a model get a replica, if it has none. Does not wait for it."""
         return await self._start(self._named(request))
 
     async def _start(self, model: ModelSpec) -> Response:
@@ -139,6 +150,7 @@ class ModelSvc:
         return _json({})
 
     async def make_default(self, request: Request) -> Response:
+        """Make it the model of prompts that name none."""
         await self._default_model.set(self._named(request))
         return _json({})
 
