@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 
 import orjson
@@ -10,16 +9,29 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from deployments.ingress.accepted import Only
 from deployments.ingress.auth import Gate, GuardedRoute, Permission, principal
 from deployments.ingress.body import read_json
 from deployments.ingress.downloader import Downloader
 from deployments.ingress.fields import Integer, Text, WireModel
 from deployments.ingress.file_response import file_response
+from deployments.ingress.file_svc_operations import (
+    DELETE,
+    DOWNLOAD,
+    DOWNLOADS,
+    GET_DOWNLOAD,
+    SERVE,
+    SERVE_DOWNLOAD,
+    UPLOAD,
+    UPLOADS,
+)
 from deployments.ingress.multipart import uploaded_file
+from deployments.ingress.operation import TIME, Operation
 from deployments.ingress.wire import timestamp
 from pipeline.errors import InvalidField, NotFound, Shown
 from pipeline.files.file_store import FileStore
 from pipeline.files.record import FileRecord
+from pipeline.query import nanoseconds
 
 DEFAULT_LIMIT = 100
 MOST = 1000
@@ -31,7 +43,11 @@ class ListUploads(WireModel):
 
     user_id: Text | None = None
     limit: Annotated[Integer, Field(ge=0, le=MOST, description=f"an integer from 1 to {MOST}")] = 0
-    after: Annotated[Text, Field(description=_AFTER_RULE)] = ""
+    after: Annotated[
+        Text,
+        Only({"anyOf": [TIME, {"const": ""}]}),
+        Field(description=_AFTER_RULE),
+    ] = ""
 
 
 class DownloadFile(WireModel):
@@ -49,18 +65,20 @@ class FileSvc:
         self._max_body_bytes = max_body_bytes
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
-        def route(method: str, path: str, endpoint: Any, access: Permission) -> GuardedRoute:
-            return GuardedRoute(method, f"/file-svc{path}", endpoint, access=access, gate=gate)
+        def route(method: str, path: str, endpoint: Any, access: Permission, operation: Operation) -> GuardedRoute:
+            return GuardedRoute(method, f"/file-svc{path}", endpoint, access=access, gate=gate, operation=operation)
+
+        lists = Operation(request=ListUploads, response=UPLOADS)
 
         return [
-            route("PUT", "/upload", self.upload, Permission.FILE_UPLOAD_CREATE),
-            route("POST", "/uploads", self.uploads, Permission.FILE_UPLOAD_VIEW),
-            route("GET", "/serve/upload/{file_id}", self.serve_upload, Permission.FILE_UPLOAD_VIEW),
-            route("DELETE", "/upload/{file_id}", self.delete, Permission.FILE_UPLOAD_DELETE),
-            route("PUT", "/download", self.download, Permission.FILE_DOWNLOAD_CREATE),
-            route("GET", "/download/{url}", self.get_download, Permission.FILE_DOWNLOAD_VIEW),
-            route("POST", "/downloads", self.downloads, Permission.FILE_DOWNLOAD_VIEW),
-            route("GET", "/serve/download/{url}", self.serve_download, Permission.FILE_DOWNLOAD_VIEW),
+            route("PUT", "/upload", self.upload, Permission.FILE_UPLOAD_CREATE, UPLOAD),
+            route("POST", "/uploads", self.uploads, Permission.FILE_UPLOAD_VIEW, lists),
+            route("GET", "/serve/upload/{file_id}", self.serve_upload, Permission.FILE_UPLOAD_VIEW, SERVE),
+            route("DELETE", "/upload/{file_id}", self.delete, Permission.FILE_UPLOAD_DELETE, DELETE),
+            route("PUT", "/download", self.download, Permission.FILE_DOWNLOAD_CREATE, DOWNLOAD),
+            route("GET", "/download/{url}", self.get_download, Permission.FILE_DOWNLOAD_VIEW, GET_DOWNLOAD),
+            route("POST", "/downloads", self.downloads, Permission.FILE_DOWNLOAD_VIEW, DOWNLOADS),
+            route("GET", "/serve/download/{url}", self.serve_download, Permission.FILE_DOWNLOAD_VIEW, SERVE_DOWNLOAD),
         ]
 
     async def upload(self, request: Request) -> Response:
@@ -85,6 +103,7 @@ class FileSvc:
         return _json({"uploads": [upload_object(r, with_name=owner == caller.user_id) for r in page]})
 
     async def serve_upload(self, request: Request) -> Response:
+        """The bytes of one of the caller's files, or a range of them."""
         record = await self._files.get(principal(request).user_id, request.path_params["file_id"])
         return file_response(request, self._files, record)
 
@@ -94,23 +113,32 @@ class FileSvc:
         return _json({})
 
     async def download(self, request: Request) -> Response:
-        """Fetch a public image and keep it; answers when it is there. Raises DownloadFailed, which does not say why."""
+        """Fetch a public image and keep it; answers when it is there.
+
+        400 where downloads are switched off, and for whatever goes wrong at the other side.
+
+        Raises:
+            DownloadFailed: it does not say why.
+        """
         self._downloader.check_enabled()
         asked = DownloadFile.parse(await read_json(request, max_bytes=self._max_body_bytes))
         await self._downloader.download(self._files, principal(request).user_id, asked.url)
         return _json({})
 
     async def get_download(self, request: Request) -> Response:
+        """What the caller has downloaded from a URL."""
         record = await self._downloaded(request)
         return _json({"exists": record is not None, "download": record and download_object(record)})
 
     async def downloads(self, request: Request) -> Response:
+        """The caller's downloads."""
         # The body has nothing to say, but a broken one is still refused.
         await read_json(request, max_bytes=self._max_body_bytes)
         records = await self._files.downloads(principal(request).user_id)
         return _json({"downloads": [download_object(record) for record in records]})
 
     async def serve_download(self, request: Request) -> Response:
+        """The bytes of what the caller has downloaded from a URL, or a range of them."""
         record = await self._downloaded(request)
         if record is None:
             raise NotFound
@@ -155,14 +183,10 @@ def download_object(record: FileRecord) -> dict[str, Any]:
 
 
 def _microseconds(time: str) -> int:
-    try:
-        moment = datetime.fromisoformat(time)
-        if moment.tzinfo is None:
-            raise ValueError
-        seconds = moment.replace(microsecond=0).timestamp()
-    except (ValueError, OverflowError):
-        raise InvalidField("after", Shown("another text"), _AFTER_RULE) from None
-    return max(1, round(seconds) * 1_000_000 + moment.microsecond)
+    nanos = nanoseconds(time)
+    if nanos is None:
+        raise InvalidField("after", Shown("another text"), _AFTER_RULE)
+    return max(1, nanos // 1000)
 
 
 def _json(content: Any) -> Response:

@@ -58,6 +58,7 @@ def route_table(
     supervisor: Supervisor,
     files: FileStore,
     serve: ServeControl | None = None,
+    downloader: Downloader | None = None,
 ) -> list[GuardedRoute]:
     """Every route of the service, in order. A service is added by adding it to ``services``.
 
@@ -66,6 +67,7 @@ def route_table(
         texts: by model id.
         files: users' files.
         serve: None where the routes are served without Serve.
+        downloader: None: as the settings say, from the public internet.
         supervisor: owns the hub's tasks; stop it when the app stops.
     """
     keys = Keys(settings.redis_namespace)
@@ -76,7 +78,7 @@ def route_table(
     templates = TemplateStore(client, keys)
     listing = Listing(client, keys, prompts, time_of=wire.timestamp)
     threads = ThreadReader(client, keys, hub)
-    downloader = Downloader(enabled=settings.file_downloads, max_bytes=settings.max_download_bytes)
+    downloader = downloader or Downloader(enabled=settings.file_downloads, max_bytes=settings.max_download_bytes)
     queues = {spec.id: ModelQueue(client, keys, spec.id) for spec in settings.models}
     service = PromptService(settings, prompts, hub, texts, default_model, templates, files=files)
     grants = Grants(settings.default_grants, PermitStore(client, keys))

@@ -1,5 +1,6 @@
 """The query language of a listing: what may be asked, and which prompts answer it. Nothing here knows a store."""
 
+from pipeline.query.fields import nanoseconds
 from pipeline.query.narrowing import LATEST_US, Narrowed, Range, narrow
 from pipeline.query.order import SortedCursor
 from pipeline.query.parse import DEFAULT_LIMIT, MOST, Query, newest_first, one_of, parse_query
@@ -12,6 +13,7 @@ __all__ = [
     "Query",
     "Range",
     "SortedCursor",
+    "nanoseconds",
     "narrow",
     "newest_first",
     "one_of",
