@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.ingress.auth import Access, Gate, GuardedRoute, principal
+from deployments.ingress.firehose_svc_operations import SUBSCRIBE
 from deployments.ingress.hub import Hub
 from deployments.ingress.sse import event_stream
 from deployments.settings import Settings
@@ -33,7 +34,17 @@ class FirehoseSvc:
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
         path = "/firehose-svc/events/subscribe"
-        return [GuardedRoute("GET", path, self.subscribe, access=Access.AUTHENTICATED, gate=gate, ticket=True)]
+        return [
+            GuardedRoute(
+                "GET",
+                path,
+                self.subscribe,
+                access=Access.AUTHENTICATED,
+                gate=gate,
+                operation=SUBSCRIBE,
+                ticket=True,
+            )
+        ]
 
     async def subscribe(self, request: Request) -> Response:
         """The caller's own events from now on, or from behind ``Last-Event-ID``."""
