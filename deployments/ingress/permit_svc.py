@@ -11,10 +11,13 @@ from pydantic import BeforeValidator, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from deployments.ingress.accepted import name_of
 from deployments.ingress.auth import Gate, GuardedRoute, Permission, principal
 from deployments.ingress.body import read_json
-from deployments.ingress.fields import Strings, Text, WireModel, json_inside
+from deployments.ingress.fields import ExactStrings, Strings, Text, WireModel, has_controls, json_inside
 from deployments.ingress.grants import Grants
+from deployments.ingress.operation import Operation
+from deployments.ingress.permit_svc_operations import LISTED, save
 from deployments.ingress.timestamps import rfc3339
 from deployments.ingress.tokens import app_id_of
 from pipeline.accounts import is_slug
@@ -24,20 +27,20 @@ from pipeline.permits import ANY_APP, MOST_NAMES, PERMISSION_RULE, Permit, is_pe
 #: Permits in one request.
 MOST_AT_ONCE = 100
 _MAX_TEXT = 128
-_NAMES_RULE = f"at most {MOST_NAMES} of 1 to {_MAX_TEXT} printable characters"
+_NAMES_RULE = f"at most {MOST_NAMES} of 1 to {_MAX_TEXT} characters without control characters"
 
 _OURS = frozenset(permission.partition(":")[0] for permission in Permission)
 _KNOWN = frozenset(str(permission) for permission in Permission)
 
 
-class _Permit(WireModel):
+class PermitDraft(WireModel):
     """``permission`` and ``permissions`` add up: the published clients know both."""
 
     id: Text = Field(default="", description="a string")
     permission: Text = Field(default="", description=PERMISSION_RULE)
     permissions: Strings = Field(default=(), description=PERMISSION_RULE)
     roles: Strings = Field(default=(), description="roles")
-    slugs: Strings = Field(default=(), description="slugs of users")
+    slugs: ExactStrings = Field(default=(), description="slugs of users")
     app_host: Text = Field(default="", description="the host of an app, or *")
 
     def check(self, where: str) -> None:
@@ -62,12 +65,12 @@ class _Permit(WireModel):
 
 
 class _Save(WireModel):
-    permits: Annotated[tuple[_Permit, ...], BeforeValidator(lambda value: json_inside(value, "["))] = Field(
+    permits: Annotated[tuple[PermitDraft, ...], BeforeValidator(lambda value: json_inside(value, "["))] = Field(
         min_length=1, max_length=MOST_AT_ONCE, description=f"an array of 1 to {MOST_AT_ONCE} permits"
     )
 
 
-class _List(WireModel):
+class PermitFilter(WireModel):
     permission: Text = Field(default="", description="a permission")
     slug: Text = Field(default="", description="the slug of a user")
 
@@ -82,8 +85,22 @@ class PermitSvc:
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
         return [
-            GuardedRoute("PUT", "/user-svc/permits", self.save, access=Permission.PERMIT_EDIT, gate=gate),
-            GuardedRoute("POST", "/user-svc/permits", self.list, access=Permission.PERMIT_VIEW, gate=gate),
+            GuardedRoute(
+                "PUT",
+                "/user-svc/permits",
+                self.save,
+                access=Permission.PERMIT_EDIT,
+                gate=gate,
+                operation=save(known=_KNOWN, most=MOST_AT_ONCE, name=name_of(_MAX_TEXT)),
+            ),
+            GuardedRoute(
+                "POST",
+                "/user-svc/permits",
+                self.list,
+                access=Permission.PERMIT_VIEW,
+                gate=gate,
+                operation=Operation(request=PermitFilter, response=LISTED),
+            ),
         ]
 
     async def save(self, request: Request) -> Response:
@@ -99,7 +116,7 @@ class PermitSvc:
         saved = await self._grants.save(drafts)
         return _json({"permits": [permit_object(permit) for permit in saved if not permit.is_empty]})
 
-    def _draft(self, said: _Permit, own_app: str) -> Permit:
+    def _draft(self, said: PermitDraft, own_app: str) -> Permit:
         app_id = own_app if not said.app_host else ANY_APP if said.app_host == ANY_APP else app_id_of(said.app_host)
         now = self._clock()
         return Permit(
@@ -113,7 +130,8 @@ class PermitSvc:
         )
 
     async def list(self, request: Request) -> Response:
-        wanted = _List.parse(await read_json(request, max_bytes=self._max_body_bytes))
+        """Permits; those with a permission, those of a user."""
+        wanted = PermitFilter.parse(await read_json(request, max_bytes=self._max_body_bytes))
         permits = [
             permit
             for permit in await self._grants.permits()
@@ -149,7 +167,7 @@ def permit_object(permit: Permit) -> dict[str, Any]:
 
 
 def _is_name(name: str) -> bool:
-    return 0 < len(name) <= _MAX_TEXT and name.isprintable()
+    return 0 < len(name) <= _MAX_TEXT and not has_controls(name)
 
 
 def _json(content: Any) -> Response:

@@ -14,6 +14,8 @@ from deployments.ingress.auth import Access, Gate, GuardedRoute, address_of, pri
 from deployments.ingress.body import read_json
 from deployments.ingress.fields import PrivateText, WireModel
 from deployments.ingress.grants import Grants
+from deployments.ingress.operation import Operation
+from deployments.ingress.self_svc_operations import CHANGE_PASSWORD, HAS, STREAM_TICKET
 from deployments.ingress.tickets import Tickets
 from deployments.ingress.timestamps import rfc3339
 from deployments.ingress.user_svc import Missing, user_object
@@ -52,18 +54,18 @@ class SelfSvc:
         self._clock = clock
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
-        def post(path: str, endpoint: Any) -> GuardedRoute:
-            return GuardedRoute("POST", f"/user-svc{path}", endpoint, access=Access.AUTHENTICATED, gate=gate)
+        def post(path: str, endpoint: Any, operation: Operation) -> GuardedRoute:
+            path = f"/user-svc{path}"
+            return GuardedRoute("POST", path, endpoint, access=Access.AUTHENTICATED, gate=gate, operation=operation)
 
         return [
-            post("/self/has/{permission}", self.has),
-            post("/change-password", self.change_password),
-            post("/stream-ticket", self.stream_ticket),
+            post("/self/has/{permission}", self.has, HAS),
+            post("/change-password", self.change_password, CHANGE_PASSWORD),
+            post("/stream-ticket", self.stream_ticket, STREAM_TICKET),
         ]
 
     async def has(self, request: Request) -> Response:
-        """Whether the caller has a permission, ours or another service's. Go clients refuse unknown and missing keys in the
-        reply (contract §0.8). ``until`` tells how long the answer may be kept."""
+        """Whether the caller has a permission, ours or another service's."""
         await self._body(request)
         caller = principal(request)
         account = await self._accounts.by_id(caller.user_id)
