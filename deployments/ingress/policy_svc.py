@@ -9,10 +9,13 @@ from pydantic import BeforeValidator, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from deployments.ingress.accepted import NO_CONTROLS
 from deployments.ingress.auth import Gate, GuardedRoute, Permission
 from deployments.ingress.body import read_json
-from deployments.ingress.fields import Integer, Strings, Text, WireModel
+from deployments.ingress.fields import Integer, Strings, Text, WireModel, has_controls
+from deployments.ingress.operation import Operation
 from deployments.ingress.policies import Policies
+from deployments.ingress.policy_svc_operations import LIST, REMOVE, check, upsert
 from pipeline.durations import parse_duration
 from pipeline.errors import InvalidField, NotFound, Shown
 from pipeline.policy import (
@@ -30,7 +33,8 @@ from pipeline.policy import (
 )
 
 _MAX_TEXT = 256
-_TEXT_RULE = f"at most {_MAX_TEXT} printable characters"
+_TEXT_RULE = f"at most {_MAX_TEXT} characters without control characters"
+_TEXT = {"anyOf": [{"type": "string", "maxLength": _MAX_TEXT, "pattern": NO_CONTROLS}, {"type": ["number", "boolean"]}]}
 
 #: ``user`` is how people say it.
 _Entity = Annotated[Entity, BeforeValidator(lambda value: Entity.USER if value == "user" else value)]
@@ -63,24 +67,35 @@ class _Instance(WireModel):
         return Policy(id=policy_id, endpoint=self.endpoint, rule=self._rule())
 
     def _rule(self) -> RateLimit | Blocklist:
+        """What the template uses. The other one is checked all the same if it is there."""
         where = "instance.parameters"
-        if self.template_id is Template.RATE_LIMIT:
-            limit = self.parameters.rate_limit
-            if limit is None:
-                raise InvalidField(f"{where}.rateLimit", Shown("nothing"), "an object")
-            return RateLimit(
-                max_requests=limit.max_requests,
-                time_window=limit.time_window,
-                window_s=parse_duration(limit.time_window, f"{where}.rateLimit.timeWindow", longest_s=LONGEST_WINDOW_S),
-                entity=limit.entity,
-                scope=limit.scope,
-            )
-        if self.parameters.blocklist is None:
-            raise InvalidField(f"{where}.blocklist", Shown("nothing"), "an object")
-        blocked = self.parameters.blocklist.blocked_ips
-        for address in blocked:
-            _check_address(f"{where}.blocklist.blockedIPs", address)
-        return Blocklist(blocked=blocked)
+        limit = _rate_limit(f"{where}.rateLimit", self.parameters.rate_limit)
+        blocklist = _blocklist(f"{where}.blocklist", self.parameters.blocklist)
+        rule = limit if self.template_id is Template.RATE_LIMIT else blocklist
+        if rule is None:
+            name = "rateLimit" if self.template_id is Template.RATE_LIMIT else "blocklist"
+            raise InvalidField(f"{where}.{name}", Shown("nothing"), "an object")
+        return rule
+
+
+def _rate_limit(where: str, said: _RateLimit | None) -> RateLimit | None:
+    if said is None:
+        return None
+    return RateLimit(
+        max_requests=said.max_requests,
+        time_window=said.time_window,
+        window_s=parse_duration(said.time_window, f"{where}.timeWindow", longest_s=LONGEST_WINDOW_S),
+        entity=said.entity,
+        scope=said.scope,
+    )
+
+
+def _blocklist(where: str, said: _Blocklist | None) -> Blocklist | None:
+    if said is None:
+        return None
+    for address in said.blocked_ips:
+        _check_address(f"{where}.blockedIPs", address)
+    return Blocklist(blocked=said.blocked_ips)
 
 
 class _Upsert(WireModel):
@@ -103,14 +118,14 @@ class PolicySvc:
         self._max_body_bytes = max_body_bytes
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
-        def route(method: str, path: str, endpoint: Any, access: Permission) -> GuardedRoute:
-            return GuardedRoute(method, f"/policy-svc{path}", endpoint, access=access, gate=gate)
+        def route(method: str, path: str, endpoint: Any, access: Permission, operation: Operation) -> GuardedRoute:
+            return GuardedRoute(method, f"/policy-svc{path}", endpoint, access=access, gate=gate, operation=operation)
 
         return [
-            route("PUT", "/instance/{instance_id}", self.upsert, Permission.POLICY_INSTANCE_EDIT),
-            route("DELETE", "/instance/{instance_id}", self.remove, Permission.POLICY_INSTANCE_EDIT),
-            route("POST", "/instances", self.list, Permission.POLICY_INSTANCE_VIEW),
-            route("POST", "/check", self.check, Permission.POLICY_CHECK),
+            route("PUT", "/instance/{instance_id}", self.upsert, Permission.POLICY_INSTANCE_EDIT, upsert(_TEXT)),
+            route("DELETE", "/instance/{instance_id}", self.remove, Permission.POLICY_INSTANCE_EDIT, REMOVE),
+            route("POST", "/instances", self.list, Permission.POLICY_INSTANCE_VIEW, LIST),
+            route("POST", "/check", self.check, Permission.POLICY_CHECK, check(_TEXT)),
         ]
 
     async def upsert(self, request: Request) -> Response:
@@ -124,12 +139,14 @@ class PolicySvc:
         return _json({})
 
     async def remove(self, request: Request) -> Response:
+        """Forget a policy."""
         await self._body(request)
         if not await self._policies.remove(request.path_params["instance_id"]):
             raise NotFound
         return _json({})
 
     async def list(self, request: Request) -> Response:
+        """All policies."""
         await self._body(request)
         return _json({"instances": [instance_object(policy) for policy in await self._policies.all()]})
 
@@ -171,7 +188,7 @@ def instance_object(policy: Policy) -> dict[str, Any]:
 
 
 def _check_text(field: str, value: str) -> None:
-    if len(value) > _MAX_TEXT or not value.isprintable():
+    if len(value) > _MAX_TEXT or has_controls(value):
         raise InvalidField(field, Shown(f"a string of {len(value)} characters"), _TEXT_RULE)
 
 
