@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from redis.exceptions import RedisError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.files import open_file_store
+from deployments.ingress.downloader import Downloader
+from deployments.ingress.model_state import ServeControl, ServeView
 from deployments.ingress.routes import route_table
 from deployments.ingress.tokens import Tokens
 from deployments.ingress.web import web_app
@@ -31,9 +35,11 @@ from pipeline.store.account_keys import AccountKeys
 from pipeline.store.accounts import RedisAccounts
 from pipeline.store.connection import connect_impatient
 from tests.unit.accounts_in_memory import cheap_hasher
+from tests.unit.whole_table import CATALOGUE
 from tests.waiting import wait_for
 
-MODELS = [{"id": "org/small", "aliases": ["documented"], "engine": "scripted", "source": "none"}]
+#: Begins like one, and that is what is looked at.
+IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(100)
 #: A sync prompt is not waited for: nothing generates.
 SYNC_WAIT_S = 0.001
 TOKEN_S = 3600
@@ -97,7 +103,28 @@ class WholeApp:
 
 
 def settings_for(redis_url: str) -> Settings:
-    return Settings.parse({"redis_url": redis_url, "models": MODELS, "sync_wait_s": SYNC_WAIT_S})
+    return Settings.parse({"redis_url": redis_url, "sync_wait_s": SYNC_WAIT_S, **CATALOGUE})
+
+
+class _Asleep(ServeControl):
+    """A Serve whose every model is scaled to zero, for ever."""
+
+    async def view(self, deployment: str) -> ServeView | None:
+        return ServeView(status="HEALTHY")
+
+    async def wake(self, deployment: str) -> None: ...
+
+
+def _downloader() -> Downloader:
+    """An internet of one image, which is everywhere."""
+
+    async def resolve(_host: str) -> Sequence[str]:
+        return ["1.1.1.1"]
+
+    def transport() -> httpx.AsyncBaseTransport:
+        return httpx.MockTransport(lambda _request: httpx.Response(200, stream=httpx.ByteStream(IMAGE)))
+
+    return Downloader(enabled=True, max_bytes=1000, resolve=resolve, transport=transport)
 
 
 @cache
@@ -109,12 +136,14 @@ def _key() -> RSAPrivateKey:
 def running_app(redis_url: str) -> Iterator[WholeApp]:
     """Serve the whole table on loopback, with two users and an admin in the store, if there is one."""
     made: dict[str, Account] = {}
-    settings = settings_for(redis_url)
+    folder = tempfile.TemporaryDirectory()
+    settings = settings_for(redis_url).model_copy(update={"data_dir": folder.name})
 
     @asynccontextmanager
     async def whole(app: Any) -> Any:
         client = connect_impatient(redis_url)
         supervisor = Supervisor()
+        files = open_file_store(client, settings)
         accounts = Accounts(RedisAccounts(client, AccountKeys(settings.redis_namespace)), Passwords(cheap_hasher()))
         for slug, roles in (("alice", [Role.USER]), ("bob", [Role.USER]), ("root", [Role.ADMIN, Role.USER])):
             made[slug] = await accounts.draft(slug=slug, password="correct horse", name="", roles=tuple(roles))
@@ -128,10 +157,14 @@ def running_app(redis_url: str) -> Iterator[WholeApp]:
                 tokens=Tokens(_key(), lifetime_s=TOKEN_S),
                 texts={spec.id: ModelText.open(spec, settings) for spec in settings.models},
                 supervisor=supervisor,
+                files=files,
+                serve=_Asleep(),
+                downloader=_downloader(),
             )
         )
         yield
         await supervisor.stop()
+        files.close()
         accounts.passwords.close()
         await client.aclose()
 
@@ -155,4 +188,5 @@ def running_app(redis_url: str) -> Iterator[WholeApp]:
         finally:
             server.should_exit = True
             thread.join(20)
+            folder.cleanup()
     assert not thread.is_alive()

@@ -21,14 +21,16 @@ class _Idle:
     def keep_running(self, work: object, *, name: str) -> None: ...
 
 
+#: What a schema says of them.
+CATALOGUE = {
+    "models": [{"id": "org/small", "aliases": ["documented"], "engine": "scripted", "source": "none"}],
+    "max_user_priority": 2,
+}
+
+
 @cache
 def routes() -> tuple[GuardedRoute, ...]:
-    settings = Settings.parse(
-        {
-            "redis_url": "redis://none.invalid",
-            "models": [{"id": "org/small", "engine": "scripted", "source": "none"}],
-        }
-    )
+    settings = Settings.parse({"redis_url": "redis://none.invalid", **CATALOGUE})
     return tuple(
         route_table(
             settings,
