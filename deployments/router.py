@@ -80,7 +80,9 @@ class Dispatcher:
                 continue
             # Nothing waits any more, or no permit is free: whatever changes that rings.
             try:
-                await asyncio.wait_for(self._woken.wait(), poll_s)
+                # Not ``wait_for``: before Python 3.12 it may lose a cancellation (cpython#86296).
+                async with asyncio.timeout(poll_s):
+                    await self._woken.wait()
             except TimeoutError:
                 continue
 

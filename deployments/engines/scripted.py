@@ -170,8 +170,10 @@ class ScriptedEngine:
         if seconds == 0:
             await asyncio.sleep(0)
         else:
+            # Not ``wait_for``: before Python 3.12 it may lose a cancellation (cpython#86296).
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(aborted.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await aborted.wait()
         self._require_alive()
         if aborted.is_set():
             raise EngineError("the request was aborted")

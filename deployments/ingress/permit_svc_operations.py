@@ -23,7 +23,13 @@ PERMIT = Component(
         {"permission": {**STRING, "description": "Of a permit with a single one"}},
     ),
 )
-_SLUG: Form = {"type": "string", "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$", "maxLength": 64}
+_SLUG: Form = {
+    "anyOf": [
+        {"type": "string", "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$", "minLength": 1, "maxLength": 64},
+        {"type": "integer", "minimum": 0, "maximum": 2**64 - 1},
+        {"type": "boolean"},
+    ]
+}
 
 
 def save(*, known: Iterable[str], most: int, name: Form) -> Operation:

@@ -67,24 +67,35 @@ class _Instance(WireModel):
         return Policy(id=policy_id, endpoint=self.endpoint, rule=self._rule())
 
     def _rule(self) -> RateLimit | Blocklist:
+        """What the template uses. The other one is checked all the same if it is there."""
         where = "instance.parameters"
-        if self.template_id is Template.RATE_LIMIT:
-            limit = self.parameters.rate_limit
-            if limit is None:
-                raise InvalidField(f"{where}.rateLimit", Shown("nothing"), "an object")
-            return RateLimit(
-                max_requests=limit.max_requests,
-                time_window=limit.time_window,
-                window_s=parse_duration(limit.time_window, f"{where}.rateLimit.timeWindow", longest_s=LONGEST_WINDOW_S),
-                entity=limit.entity,
-                scope=limit.scope,
-            )
-        if self.parameters.blocklist is None:
-            raise InvalidField(f"{where}.blocklist", Shown("nothing"), "an object")
-        blocked = self.parameters.blocklist.blocked_ips
-        for address in blocked:
-            _check_address(f"{where}.blocklist.blockedIPs", address)
-        return Blocklist(blocked=blocked)
+        limit = _rate_limit(f"{where}.rateLimit", self.parameters.rate_limit)
+        blocklist = _blocklist(f"{where}.blocklist", self.parameters.blocklist)
+        rule = limit if self.template_id is Template.RATE_LIMIT else blocklist
+        if rule is None:
+            name = "rateLimit" if self.template_id is Template.RATE_LIMIT else "blocklist"
+            raise InvalidField(f"{where}.{name}", Shown("nothing"), "an object")
+        return rule
+
+
+def _rate_limit(where: str, said: _RateLimit | None) -> RateLimit | None:
+    if said is None:
+        return None
+    return RateLimit(
+        max_requests=said.max_requests,
+        time_window=said.time_window,
+        window_s=parse_duration(said.time_window, f"{where}.timeWindow", longest_s=LONGEST_WINDOW_S),
+        entity=said.entity,
+        scope=said.scope,
+    )
+
+
+def _blocklist(where: str, said: _Blocklist | None) -> Blocklist | None:
+    if said is None:
+        return None
+    for address in said.blocked_ips:
+        _check_address(f"{where}.blockedIPs", address)
+    return Blocklist(blocked=said.blocked_ips)
 
 
 class _Upsert(WireModel):

@@ -10,6 +10,7 @@ from deployments.ingress.operation import (
     STRING,
     Component,
     Operation,
+    Parameter,
     Schema,
     exactly,
     list_of,
@@ -90,6 +91,7 @@ def upsert(text: Form) -> Operation:
     return Operation(
         request={"type": "object", "properties": {"instance": draft}, "required": ["instance"]},
         response=NOTHING,
+        parameters=(Parameter(name="instance_id", place="path", schema={**text["anyOf"][0], "minLength": 1}),),
         errors=(409,),
     )
 

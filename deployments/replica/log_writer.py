@@ -70,8 +70,10 @@ class LogWriter:
             await self._work.wait()
             wait = self._last_write + COALESCE_S - loop.time()
             if wait > 0 and not self._hurry.is_set():
+                # Not ``wait_for``: before Python 3.12 it may lose a cancellation (cpython#86296).
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._hurry.wait(), wait)
+                    async with asyncio.timeout(wait):
+                        await self._hurry.wait()
             self._hurry.clear()
             self._work.clear()
             batch = list(self._dirty)

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import NoScriptError
 
-from pipeline.store.keys import lua_prelude
+from pipeline.store.keys import LAYOUT, lua_prelude
 
 NAMES = (
     "accept",
@@ -68,7 +68,8 @@ def source(name: str) -> str:
             used.add(found)
             unread.append(definitions[found])
     body = "\n\n".join([text for found, text in definitions.items() if found in used] + [script])
-    return lua_prelude(set(_KEY.findall(body))) + body
+    # A script that is told the name of a key may be told any.
+    return lua_prelude(LAYOUT if "K[" in body else set(_KEY.findall(body))) + body
 
 
 def _definitions(library: str) -> dict[str, str]:

@@ -49,7 +49,7 @@ def app(valkey: str, _database_numbers: Iterator[int]) -> Iterator[WholeApp]:
 
 def caller(case: schemathesis.Case) -> str:
     """A user, or an admin where nobody else gets in."""
-    row = ROWS[f"{case.method.upper()} {case.path}"]
+    row = ROWS[f"{case.operation.method.upper()} {case.operation.path}"]
     return "root" if row.audience is For.ADMIN else "alice"
 
 
