@@ -112,9 +112,10 @@ TEMPLATE = f"a string of at most {MOST_CHARACTERS} characters that contains {{pr
 async def test_what_is_wrong_is_named(client: httpx.AsyncClient, templates: Templates, changes: dict, error: str):
     reply = await client.post("/prompt-svc/template", json={**QA, **changes})
     assert (reply.status_code, reply.json()) == (400, {"error": error})
+    assert templates.saved == {}
 
 
-async def test_one_template_too_many_is_409(client: httpx.AsyncClient):
+async def test_one_template_too_many_is_409(client: httpx.AsyncClient, templates: Templates):
     reply = await client.post("/prompt-svc/template", json={**QA, "name": "one too many"})
     allowed = "You have as many saved templates as are allowed (100): delete one first"
     assert (reply.status_code, reply.json()) == (409, {"error": allowed})
