@@ -73,7 +73,7 @@ SERVE_DOWNLOAD = Operation(
             name="Range",
             place="header",
             description="`bytes=0-99`, `bytes=100-` or `bytes=-100`; anything else gets the whole file",
-            schema=STRING,
+            schema={"type": "string", "format": "byte-range"},
         ),
         Parameter(
             name="If-Range",

@@ -26,6 +26,7 @@ schemathesis.openapi.format("json-object", st.sampled_from(["{}", " {}"]))
 schemathesis.openapi.format("json-array", st.just("[]"))
 schemathesis.openapi.format("number", st.sampled_from(["1", "1.0", "+1", "1e0", ".5", "0.25"]))
 schemathesis.openapi.format("integer", st.sampled_from(["1", "+1", "001"]))
+schemathesis.openapi.format("byte-range", st.sampled_from(["bytes=0-9", "bytes=0-", "bytes=-5", "bytes=0-99999"]))
 schemathesis.openapi.format("time-window", st.sampled_from(["30s", "1m", "1h30m", "31d"]))
 schemathesis.openapi.format("https-url", st.sampled_from(["https://images.example/a.png", "https://images.example"]))
 # Ids are random: the one of a file that is there.

@@ -67,6 +67,32 @@ def test_public_routes_are_marked_and_the_others_need_a_token(name: str):
     assert operation.get("x-permission") == (route.access if isinstance(route.access, Permission) else None)
 
 
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_routes_under_policies_may_answer_429(name: str):
+    (route,) = (route for route in routes() if route.name == name)
+    assert not route.limited or {"401", "429"} <= set(OPERATIONS[name]["responses"])
+
+
+def test_a_range_of_a_file_is_a_206():
+    responses = OPERATIONS["GET /file-svc/serve/upload/{file_id}"]["responses"]
+    assert {"200", "206", "404", "416"} <= set(responses)
+    assert responses["206"]["content"] == responses["200"]["content"]
+    assert "206" not in OPERATIONS["GET /health"]["responses"]
+
+
+def test_a_ticket_is_a_key_in_the_url():
+    assert DOCUMENT["components"]["securitySchemes"]["ticket"].items() >= {"type": "apiKey", "in": "query"}.items()
+
+
+def test_a_submission_may_be_of_what_the_catalogue_can_do():
+    request = OPERATIONS["POST /prompt-svc/prompt"]["requestBody"]["content"]["application/json"]["schema"]
+    assert is_valid(request, {"prompt": "x", "modelId": "documented", "type": "Translation", "priority": 2})
+    assert is_valid(request, {"prompt": "x", "modelId": "", "type": "", "priority": "1"})
+    assert not is_valid(request, {"prompt": "x", "modelId": "another"})
+    assert not is_valid(request, {"prompt": "x", "type": "Text-to-Image"})
+    assert not is_valid(request, {"prompt": "x", "priority": 3})
+
+
 def test_names_are_unique_and_references_lead_somewhere():
     names = [operation["operationId"] for operation in OPERATIONS.values()]
     assert len(set(names)) == len(names)

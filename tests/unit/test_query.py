@@ -282,6 +282,7 @@ REFUSALS = {
     "order no array": ({"orderBy": {}}, "query.orderBy: got an object, allowed is an array"),
     "order a string": ({"orderBys": ["createdAt"]}, "query.orderBys.0: got a string of 9 characters"),
     "order by an unknown field": (order(field="mood"), "query.orderBy.0.field: got 'mood'"),
+    "order by no text at random": (order(field="", sortingType="random"), "query.orderBy.0.field: got ''"),
     "order by nothing": ({"orderBy": [{}]}, "query.orderBy.0.field: got None"),
     "order by too many": ({"orderBy": [{"field": "id"}] * 11}, "query.orderBy: got 11 keys, allowed is at most 10"),
     "sortingType unknown": (
