@@ -45,8 +45,8 @@ format: setup-dev ## let ruff format and fix
 	$(VENV)/ruff check --fix .
 	$(VENV)/ruff format .
 
-bench: setup-bench ## measure side by side; writes benchmarks/results (about 20 minutes, quiet machine)
-	-$(VENV)/python -m benchmarks --minutes 15
+bench: setup-bench ## measure side by side; writes benchmarks/results (about 35 minutes, quiet machine)
+	-$(VENV)/python -m benchmarks --minutes 22
 	-$(VENV)/python -m benchmarks.accept
 	-$(VENV)/python -m benchmarks.profile_ttft
 	-$(VENV)/python -m benchmarks.queue_core --minutes 3

@@ -19,7 +19,8 @@ Medians over the rounds, in brackets the smallest and the largest round. The cli
 cores. TTFT: {requests} requests one after the other per round; for prompt-svc from the start of the POST to the first
 progress chunk of a thread that is subscribed to. tokens/s: answers of at most {max_tokens} tokens at temperature 0,
 counted by tokenizing the texts, from the first POST to the last token. accepts/s: async submissions while the model
-works on them. Memory: PSS of all processes of the system after the load, store and Ray included.
+works on them. vllm-as-replica has the environment that serve_config.yaml gives our replica, vllm-uniproc the same without
+`OMP_WAIT_POLICY`. Memory: PSS of all processes of the system after the load, store and Ray included.
 """
 
 

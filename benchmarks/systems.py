@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+import yaml
 
 from benchmarks import processes
 from benchmarks.clients import Client, OpenAIClient, PromptSvcClient
@@ -33,14 +34,26 @@ _COMMON = {
     "TOKENIZERS_PARALLELISM": "false",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-#: What serve_config.yaml gives its replica: both cores, no second process.
-_OURS = {
+#: Both cores, no second process.
+_UNIPROC = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "OMP_NUM_THREADS": str(os.cpu_count() or 2),
 }
+
+
+def _replica_environ() -> dict[str, str]:
+    """What serve_config.yaml gives the model's replica."""
+    application = yaml.safe_load((ROOT / "serve_config.yaml").read_text(encoding="utf-8"))["applications"][0]
+    (deployment,) = (d for d in application["deployments"] if d["name"].startswith("LLM-"))
+    return dict(deployment["ray_actor_options"]["runtime_env"]["env_vars"])
+
+
 #: A shell that has these set would measure something else.
-_CLEARED = (*_OURS, "RAY_ADDRESS", "REDIS_URL", "RAY_SERVE_ENABLE_HA_PROXY", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
+_CLEARED = (
+    *(*_UNIPROC, "RAY_ADDRESS", "REDIS_URL", "RAY_SERVE_ENABLE_HA_PROXY"),
+    *("OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +107,9 @@ def _ours(http: aiohttp.ClientSession, password: str) -> Client:
 
 SYSTEMS = (
     System(name="vllm", command=_vllm, environ={}, client=_openai),
-    System(name="vllm-uniproc", command=_vllm, environ=_OURS, client=_openai),
+    System(name="vllm-uniproc", command=_vllm, environ=_UNIPROC, client=_openai),
+    # Its threads wait as ours do: without spinning, which is faster on idle cores and collapses on busy ones.
+    System(name="vllm-as-replica", command=_vllm, environ=_replica_environ(), client=_openai),
     # As it is shipped, too: its engine process and its binding are its own.
     System(name="ray.serve.llm", command=_ray_llm, environ={}, client=_openai),
     # The environment of its replica is in serve_config.yaml.

@@ -135,7 +135,7 @@ class Settings(BaseSettings):
 
     #: How long a sync prompt is waited for, seconds.
     sync_wait_s: Annotated[float, Field(gt=0)] = 600
-    #: Seconds between comments on an idle stream.
+    #: Seconds between comments on a stream, which keep proxies from closing it.
     sse_heartbeat_s: Annotated[float, Field(gt=0)] = 15
     #: Longest request body, bytes.
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024

@@ -5,6 +5,7 @@ python -m scripts.readme_bench
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,8 +18,10 @@ NOT_MEASURED = (
 
 
 def table(results: Path = RESULTS) -> str:
-    """What belongs between the markers."""
-    return results.read_text(encoding="utf-8").strip() + "\n" if results.exists() else NOT_MEASURED
+    """What belongs between the markers: the results, with headings that fit below the README's."""
+    if not results.exists():
+        return NOT_MEASURED
+    return re.sub(r"^#", "###", results.read_text(encoding="utf-8").strip(), flags=re.MULTILINE) + "\n"
 
 
 def with_table(readme: str, inside: str) -> str:

@@ -27,7 +27,11 @@ def wait_for(condition: Callable[[], T], *, timeout_s: float = 10, every_s: floa
 
 
 async def until(condition: Callable[[], object], *, timeout_s: float = 10) -> None:
-    """Let the other tasks of this loop run until the condition is true. Raises TimeoutError."""
+    """Let the other tasks of this loop run until the condition is true. Raises TimeoutError.
+
+    One that is true for a while only may be missed: a task can take several steps in one turn of the loop, so wait for what stays
+    true (``>= 2`` calls, not ``== 2``).
+    """
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 (any condition, not only of ours)
             await asyncio.sleep(0)

@@ -6,8 +6,7 @@ another user's are like those that do not exist.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import orjson
@@ -30,11 +29,11 @@ from deployments.ingress.chat_svc_operations import (
     THREADS,
     WITH_TEXT,
 )
+from deployments.ingress.events import UserEvents
 from deployments.ingress.fields import Integer, Object, PrivateText, Strings, Text, WireModel, json_inside
 from deployments.ingress.operation import NOTHING, Operation
+from deployments.ingress.own_files import FileLookup, own_files
 from deployments.ingress.prompt_request import Id
-from deployments.ingress.sse import event_stream
-from deployments.ingress.user_events import UserEvent, UserEvents
 from deployments.settings import Settings
 from pipeline.conversation import Author
 from pipeline.errors import InvalidField, Shown
@@ -46,6 +45,8 @@ from pipeline.store.threads import ThreadStore
 DEFAULT_TITLE = "New chat"
 #: Objects of one reply.
 MOST_LISTED = 1000
+#: What GET /events shows (contract §3).
+EVENT_NAMES = frozenset({"chatThreadAdded", "chatThreadUpdate", "chatMessageAdded"})
 
 _TITLE_RULE = "a string of at most 1000 characters"
 _IDS_RULE = f"a list of at most {MOST_LISTED} ids, each of 1 to 256 characters"
@@ -106,11 +107,14 @@ class MessagesRequest(WireModel):
 class ChatSvc:
     """The endpoints of chat-svc."""
 
-    def __init__(self, settings: Settings, threads: ThreadStore, messages: MessageStore, events: UserEvents) -> None:
+    def __init__(
+        self, settings: Settings, threads: ThreadStore, messages: MessageStore, events: UserEvents, *, files: FileLookup
+    ) -> None:
         self._settings = settings
         self._threads = threads
         self._messages = messages
         self._events = events
+        self._files = files
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
         def route(
@@ -199,6 +203,7 @@ class ChatSvc:
         _only_own("userId", [sent.user_id] if sent.user_id else [], user_id)
         if not sent.text.strip() and not sent.file_ids:
             raise InvalidField("text", Shown(kind_of(sent.text)), "a string that is not blank, or none with fileIds")
+        await own_files(self._files, user_id, sent.file_ids)
         with translated_errors():
             await self._messages.save(
                 user_id,
@@ -255,19 +260,11 @@ class ChatSvc:
         return _json({})
 
     async def events(self, request: Request) -> Response:
-        """Server-Sent Events: what happens to the caller's threads from now on."""
-        events = await self._events.listen(principal(request).user_id)
-        return event_stream(_chat_events(events), heartbeat_s=self._settings.sse_heartbeat_s)
+        """Server-Sent Events: what happens to the caller's threads."""
+        return await self._events.reply(request, EVENT_NAMES)
 
     async def _body(self, request: Request) -> dict[str, Any]:
         return await read_json(request, max_bytes=self._settings.max_body_bytes)
-
-
-async def _chat_events(events: AsyncGenerator[UserEvent, None]) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
-    async with aclosing(events):
-        async for event in events:
-            if event.name.startswith("chat"):
-                yield "", wire.chat_event(event)
 
 
 def _inner(body: Mapping[str, Any], *names: str) -> Mapping[str, Any]:

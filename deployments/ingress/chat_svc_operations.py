@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deployments.ingress.accepted import NOT_BLANK
+from deployments.ingress.firehose_svc_operations import LAST_EVENT_ID
 from deployments.ingress.operation import NOTHING, STRING, Component, Operation, event_stream_of, exactly, list_of
 from deployments.ingress.wire_schemas import MESSAGE, THREAD
 
@@ -27,9 +28,9 @@ EVENT = Component(
     name="ChatEvent",
     schema=exactly(
         {
-            "name": {"enum": ["chatMessageAdded", "chatThreadAdded", "chatThreadUpdate"]},
-            "data": exactly({"threadId": STRING}),
+            "name": {"enum": ["chatMessageAdded", "chatThreadAdded", "chatThreadUpdate", "eventsMissed"]},
+            "data": exactly({}, {"threadId": STRING}),
         }
     ),
 )
-EVENTS = event_stream_of(EVENT)
+EVENTS = event_stream_of(EVENT, LAST_EVENT_ID)

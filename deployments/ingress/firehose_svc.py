@@ -1,36 +1,20 @@
-"""firehose-svc: what happens to the caller's prompts, as a stream of events (contract §1.6)."""
+"""firehose-svc: what happens to the caller's prompts and chats, as a stream of events (contract §1.6, §3)."""
 
 from __future__ import annotations
-
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.ingress.auth import Access, Gate, GuardedRoute, principal
+from deployments.ingress.auth import Access, Gate, GuardedRoute
+from deployments.ingress.events import UserEvents
 from deployments.ingress.firehose_svc_operations import SUBSCRIBE
-from deployments.ingress.hub import Hub
-from deployments.ingress.sse import event_stream
-from deployments.settings import Settings
-from pipeline.store.events import BEGINNING, WINDOW_S, Event, EventId, EventLog
-
-#: The event that says that others are gone: whoever kept a picture of the queue reads it anew.
-MISSED = "eventsMissed"
-#: A subscription shows that it lives so often, seconds.
-_RENEW_S = WINDOW_S / 4
 
 
 class FirehoseSvc:
     """The endpoint of firehose-svc."""
 
-    def __init__(self, settings: Settings, log: EventLog, hub: Hub) -> None:
-        self._settings = settings
-        self._log = log
-        self._hub = hub
+    def __init__(self, events: UserEvents) -> None:
+        self._events = events
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
         path = "/firehose-svc/events/subscribe"
@@ -47,57 +31,5 @@ class FirehoseSvc:
         ]
 
     async def subscribe(self, request: Request) -> Response:
-        """The caller's own events from now on, or from behind ``Last-Event-ID``."""
-        last = request.headers.get("last-event-id")
-        user_id = principal(request).user_id
-        # Before the reply begins: who has seen its headers misses nothing that happens after.
-        start = await begin(self._log, user_id, EventId.parse(last) if last else None)
-        return event_stream(self._frames(user_id, start), heartbeat_s=self._settings.sse_heartbeat_s)
-
-    async def _frames(self, user_id: str, start: Start) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
-        async with aclosing(follow(self._log, self._hub, user_id, start)) as events:
-            async for event in events:
-                yield str(event.id), {"name": event.name, "data": event.data}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Start:
-    """Where a subscription begins."""
-
-    position: EventId
-    #: Whether events are gone that it asked for.
-    has_missed: bool
-
-
-async def begin(log: EventLog, user_id: str, last: EventId | None) -> Start:
-    """Have the user's events written, and find where to go on: behind ``last``, or from now on where there is none or what
-    follows it is no longer kept whole."""
-    was_written = await log.listen(user_id)
-    bounds = await log.bounds(user_id)
-    now = bounds[1] if bounds else BEGINNING
-    if last is None:
-        return Start(position=now, has_missed=False)
-    if was_written and bounds is not None and bounds[0] <= last <= bounds[1]:
-        return Start(position=last, has_missed=False)
-    return Start(position=now, has_missed=True)
-
-
-async def follow(log: EventLog, hub: Hub, user_id: str, start: Start) -> AsyncGenerator[Event, None]:
-    """Yield the user's events for ever; ``MISSED`` stands where some are lacking."""
-    position = start.position
-    if start.has_missed:
-        yield Event(id=position, name=MISSED, data={})
-    async with hub.watch_events(user_id) as watch:
-        alive_at = time.monotonic()
-        while True:
-            events = await log.behind(user_id, position)
-            for event in events:
-                position = event.id
-                yield event
-            if time.monotonic() - alive_at > _RENEW_S:
-                if not await log.listen(user_id):
-                    # This process stood still for so long that nothing was written any more.
-                    yield Event(id=position, name=MISSED, data={})
-                alive_at = time.monotonic()
-            if not events:
-                await watch.news()
+        """All of the caller's events, of whichever service, as the original's firehose shows all that are published."""
+        return await self._events.reply(request)

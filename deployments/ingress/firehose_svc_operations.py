@@ -5,7 +5,7 @@ from __future__ import annotations
 from deployments.ingress.operation import STRING, Component, event_stream_of, exactly, last_event_id
 
 EVENT = Component(
-    name="PromptEvent",
+    name="Event",
     schema=exactly(
         {
             "name": {
@@ -14,6 +14,9 @@ EVENT = Component(
                     "promptRemoved",
                     "promptProcessingStarted",
                     "promptProcessingFinished",
+                    "chatMessageAdded",
+                    "chatThreadAdded",
+                    "chatThreadUpdate",
                     "eventsMissed",
                 ]
             },
@@ -21,6 +24,7 @@ EVENT = Component(
                 "type": "object",
                 "properties": {
                     "promptId": STRING,
+                    "threadId": STRING,
                     "error": {**STRING, "description": "Why an attempt finished without a result"},
                 },
                 "additionalProperties": False,
@@ -28,4 +32,5 @@ EVENT = Component(
         }
     ),
 )
-SUBSCRIBE = event_stream_of(EVENT, last_event_id("^([0-9]{1,19}-[0-9]{1,19})?$"))
+LAST_EVENT_ID = last_event_id("^([0-9]{1,19}-[0-9]{1,19})?$")
+SUBSCRIBE = event_stream_of(EVENT, LAST_EVENT_ID)

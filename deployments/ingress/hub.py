@@ -133,19 +133,18 @@ class Hub:
     async def watch(self, user_id: str, thread_id: str) -> AsyncIterator[ThreadWatch]:
         """A watch on the thread. It hears everything that happens after this has been entered."""
         watch = ThreadWatch()
-        async with self.attend(self._keys.bell(f"{user_id}/{thread_id}"), watch):
+        async with self._attend(self._keys.bell(f"{user_id}/{thread_id}"), watch):
             yield watch
 
     @contextlib.asynccontextmanager
     async def watch_events(self, user_id: str) -> AsyncIterator[Watch]:
         """The same for the events of a user (pipeline/store/events.py)."""
         watch = Watch()
-        async with self.attend(self._keys.events_bell(user_id), watch):
+        async with self._attend(self._keys.events_bell(user_id), watch):
             yield watch
 
     @contextlib.asynccontextmanager
-    async def attend(self, channel: str, watch: Watch) -> AsyncIterator[None]:
-        """Let ``watch`` hear the channel. It hears everything that is published after this has been entered."""
+    async def _attend(self, channel: str, watch: Watch) -> AsyncIterator[None]:
         first = channel not in self._watches
         self._watches[channel].add(watch)
         if first:

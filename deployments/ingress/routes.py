@@ -11,6 +11,7 @@ from deployments.ingress.auth import Gate, GuardedRoute
 from deployments.ingress.chat_svc import ChatSvc
 from deployments.ingress.default_model import DefaultModel
 from deployments.ingress.downloader import Downloader
+from deployments.ingress.events import UserEvents
 from deployments.ingress.file_svc import FileSvc
 from deployments.ingress.firehose_svc import FirehoseSvc
 from deployments.ingress.grants import Grants
@@ -28,7 +29,6 @@ from deployments.ingress.template_svc import TemplateSvc
 from deployments.ingress.threads import ThreadReader
 from deployments.ingress.tickets import Tickets
 from deployments.ingress.tokens import Tokens
-from deployments.ingress.user_events import UserEvents
 from deployments.ingress.user_svc import UserSvc
 from deployments.models import ModelText
 from deployments.settings import Settings
@@ -78,6 +78,7 @@ def route_table(
     templates = TemplateStore(client, keys)
     listing = Listing(client, keys, prompts, time_of=wire.timestamp)
     threads = ThreadReader(client, keys, hub)
+    events = UserEvents(EventLog(client, keys), hub, heartbeat_s=settings.sse_heartbeat_s)
     downloader = downloader or Downloader(enabled=settings.file_downloads, max_bytes=settings.max_download_bytes)
     queues = {spec.id: ModelQueue(client, keys, spec.id) for spec in settings.models}
     service = PromptService(settings, prompts, hub, texts, default_model, templates, files=files)
@@ -87,9 +88,9 @@ def route_table(
     services = (
         PromptSvc(settings, service, listing, messages, threads),
         TemplateSvc(settings, templates),
-        ChatSvc(settings, ThreadStore(client, keys, prompts), messages, UserEvents(hub, keys)),
+        ChatSvc(settings, ThreadStore(client, keys, prompts), messages, events, files=files),
         ModelSvc(settings, queues, default_model, serve),
-        FirehoseSvc(settings, EventLog(client, keys), hub),
+        FirehoseSvc(events),
         FileSvc(files, downloader, max_body_bytes=settings.max_body_bytes),
         UserSvc(accounts, tokens, max_body_bytes=settings.max_body_bytes),
         SelfSvc(accounts, grants, tickets, max_body_bytes=settings.max_body_bytes),

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Protocol
 
 from deployments.ingress.default_model import DefaultModel
 from deployments.ingress.hub import Hub
 from deployments.ingress.model_choice import choose_model
+from deployments.ingress.own_files import FileLookup, own_files
 from deployments.models import ModelText
 from deployments.settings import ModelSpec, Settings
 from pipeline.errors import InvalidField, NotFound, Shown, StoreUnavailable
-from pipeline.files.record import FileRecord
 from pipeline.ids import new_id
 from pipeline.prompt import NewPrompt, Prompt, make_ref
 from pipeline.retry import DEFAULT_MAX_RETRIES
@@ -22,12 +21,6 @@ from pipeline.store.prompts import Accepted, PromptStore
 from pipeline.store.templates import TemplateStore
 from pipeline.submission import PromptSubmission
 from pipeline.template import unescape_newlines
-
-
-class FileLookup(Protocol):
-    """Of the file store, what accepting a prompt needs."""
-
-    async def find(self, owner: str, file_ids: Sequence[str]) -> list[FileRecord | None]: ...
 
 
 class PromptService:
@@ -64,7 +57,7 @@ class PromptService:
         spec = await self._model_for(submission)
         submission = await self._with_saved_template(user_id, submission)
         history = _history(submission)
-        await self._own_files(user_id, submission.file_ids)
+        await own_files(self._files, user_id, submission.file_ids)
         prompt_id = submission.id or new_id("prom")
         token_ids = await self._texts[spec.id].render(submission)
         new = NewPrompt(
@@ -107,21 +100,6 @@ class PromptService:
         if saved is None:
             raise InvalidField("templateName", name, "the name of a template you have saved")
         return replace(submission, template=unescape_newlines(saved.template), variables=submission.variables or {})
-
-    async def _own_files(self, user_id: str, file_ids: Sequence[str]) -> list[FileRecord]:
-        """The files that go with a prompt. (One may be deleted before the prompt runs: it is missing then.)
-
-        Raises:
-            InvalidField: the user has no file under one of the ids, whether or not somebody else has.
-        """
-        if not file_ids:
-            return []
-        files = []
-        for file_id, record in zip(file_ids, await self._files.find(user_id, file_ids), strict=True):
-            if record is None:
-                raise InvalidField("fileIds", file_id, "the ids of files of your own")
-            files.append(record)
-        return files
 
     async def wait(self, prompt: Prompt, timeout_s: float) -> Prompt:
         """The prompt once it has ended, or as it is when the time is over; it goes on either way.

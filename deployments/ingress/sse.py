@@ -16,8 +16,7 @@ MOST_BYTES = 8 * 1024 * 1024
 
 
 def event_stream(events: AsyncIterator[tuple[str, Mapping[str, Any]]], *, heartbeat_s: float) -> EventSourceResponse:
-    """A response of (id, data) events, the id empty for one that nobody resumes behind. Headers go out at once; a comment every
-    ``heartbeat_s`` seconds keeps it open."""
+    """A response of (id, data) events. Headers go out at once; a comment every ``heartbeat_s`` seconds keeps it open."""
     return EventSourceResponse(
         _frames(events),
         sep="\n",
@@ -33,8 +32,7 @@ async def _frames(events: AsyncIterator[tuple[str, Mapping[str, Any]]]) -> Async
     yield b": subscribed\n\n"
     sent = 0
     async for event_id, data in events:
-        head = b"id: " + event_id.encode() + b"\n" if event_id else b""
-        frame = head + b"data: " + orjson.dumps(data) + b"\n\n"
+        frame = b"id: " + event_id.encode() + b"\ndata: " + orjson.dumps(data) + b"\n\n"
         sent += len(frame)
         yield frame
         if sent > MOST_BYTES:

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from deployments.ingress.threads import ThreadEvent
-from deployments.ingress.user_events import UserEvent
 from pipeline.delta import DeltaKind, FinishReason
 from pipeline.prompt import Prompt
+from pipeline.store.events import Event
 from pipeline.store.messages import Message
 from pipeline.store.threads import Thread
 
@@ -87,9 +87,9 @@ def thread_object(thread: Thread) -> dict[str, Any]:
     return result
 
 
-def chat_event(event: UserEvent) -> dict[str, Any]:
-    """An event of chat-svc, as firehose-svc frames events (contract §1.6, §3)."""
-    return {"name": event.name, "data": {"threadId": event.id}}
+def user_event(event: Event) -> dict[str, Any]:
+    """An event of a user's, as the original's firehose-svc frames those of every service (contract §1.6)."""
+    return {"name": event.name, "data": event.data}
 
 
 def chunk(event: ThreadEvent) -> dict[str, Any] | None:

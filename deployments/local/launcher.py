@@ -36,8 +36,9 @@ from pipeline.errors import ServerError
 
 #: Seconds for the application to come up; a model that must be fetched first takes its time.
 START_TIMEOUT_S = 900
-#: A store that dies more often than this within a minute is not started again.
-_RESTARTS_PER_MINUTE = 5
+#: A store that dies this many times in a row within so many seconds of its start cannot run here and is given up. One that lives
+#: longer is started again however often somebody kills it.
+_SHORT_LIVES, _SHORT_LIFE_S = 5, 5.0
 
 
 def main(arguments: Sequence[str], folders: Folders) -> int:
@@ -115,7 +116,9 @@ class LocalService:
         self._store: EmbeddedValkey | None = None
         self._client: ServeControllerClient | None = None
         self._ray_started = False
-        self._deaths: list[float] = []
+        #: When the store was last started, and how many times in a row it died soon after.
+        self._store_started = time.monotonic()
+        self._short_lives = 0
         self._wake_reader, self._wake_writer = os.pipe()
         launcher = ProcessId.of(os.getpid())
         assert launcher is not None
@@ -200,12 +203,13 @@ class LocalService:
         return not self.stopping
 
     def _revive(self, store: EmbeddedValkey) -> None:
-        now = time.monotonic()
-        self._deaths = [moment for moment in self._deaths if now - moment < 60] + [now]
-        if len(self._deaths) > _RESTARTS_PER_MINUTE:
+        lived_s = time.monotonic() - self._store_started
+        self._short_lives = self._short_lives + 1 if lived_s < _SHORT_LIFE_S else 0
+        if self._short_lives >= _SHORT_LIVES:
             raise EmbeddedStoreFailed(f"the embedded store dies again and again, see {store.log_file}")
         say("the store has died; starting it again")
         store.start()
+        self._store_started = time.monotonic()
         self._write_record()
 
     def _write_record(self) -> None:

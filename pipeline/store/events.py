@@ -1,7 +1,7 @@
-"""Events of one user's prompts (contract 1backend §1.6), kept for as long as somebody listens, and a while longer.
+"""Events of one user's prompts and chats (contract 1backend §1.6, §3), kept for as long as somebody listens, and a while longer.
 
 The scripts of the transitions write them, into one capped stream per user. For a user without a subscription nothing is written:
-events are for those who watch, the truth about a prompt is in its record.
+events are for those who watch, the truth is in the records.
 """
 
 from __future__ import annotations
@@ -50,9 +50,10 @@ BEGINNING = EventId(0, 0)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
     id: EventId
-    #: ``promptAdded``, ``promptRemoved``, ``promptProcessingStarted`` or ``promptProcessingFinished``.
+    #: ``promptAdded``, ``promptRemoved``, ``promptProcessingStarted`` or ``promptProcessingFinished``; ``chatThreadAdded``,
+    #: ``chatThreadUpdate`` or ``chatMessageAdded``.
     name: str
-    #: ``promptId``; with ``promptProcessingFinished`` also ``error``, if the attempt had no result.
+    #: ``promptId``; with ``promptProcessingFinished`` also ``error``, if the attempt had no result. Of a chat, ``threadId``.
     data: Mapping[str, str]
 
 

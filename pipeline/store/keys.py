@@ -6,6 +6,7 @@ can make two names meet.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 #: Name -> template. ``{}`` are filled in order.
@@ -67,7 +68,6 @@ LAYOUT = {
     "identity": "store",
     # pub/sub channels
     "bell": "bell:{}",  # user/thread: a log of this thread grew
-    "chat_events": "chat-events:{}",  # user: "<name> <thread id>", something in their chats has changed
     "events_bell": "events-bell:{}",  # user: there is another event
     "wake": "wake:{}",  # model: a prompt waits and a permit is free
     "doorbell": "doorbell:{}",  # replica: look at your leases
@@ -88,10 +88,12 @@ class Keys:
         return full.format
 
 
-def lua_prelude() -> str:
+def lua_prelude(names: Collection[str] = LAYOUT) -> str:
     """A Lua table ``K`` with a function per name; ``NS`` is the namespace, given by each script as ``ARGV[1]``."""
     lines = ["local NS = ARGV[1] .. ':'", "local K = {}"]
     for name, template in LAYOUT.items():
+        if name not in names:
+            continue
         parts = template.split("{}")
         arguments = [f"a{i}" for i in range(len(parts) - 1)]
         expression = f"'{parts[0]}'"

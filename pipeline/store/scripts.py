@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -13,7 +14,7 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import NoScriptError
 
-from pipeline.store.keys import lua_prelude
+from pipeline.store.keys import LAYOUT, lua_prelude
 
 NAMES = (
     "accept",
@@ -54,13 +55,36 @@ NAMES = (
 
 @cache
 def source(name: str) -> str:
-    """Key names, shared functions and the script itself, as one text."""
+    """The text of a script as the store gets it: with the functions of the library and the key names that it uses, and no others.
+    The store builds all of them anew for every call; the whole library would cost more than most scripts."""
     folder = files("pipeline.store") / "lua"
-    return lua_prelude() + (folder / "_lib.lua").read_text() + (folder / f"{name}.lua").read_text()
+    script = (folder / f"{name}.lua").read_text()
+    definitions = _definitions((folder / "_lib.lua").read_text())
+    used: set[str] = set()
+    unread = [script]
+    while unread:
+        words = set(_WORD.findall(unread.pop()))
+        for found in words & definitions.keys() - used:
+            used.add(found)
+            unread.append(definitions[found])
+    body = "\n\n".join([text for found, text in definitions.items() if found in used] + [script])
+    # A script that is told the name of a key may be told any.
+    return lua_prelude(LAYOUT if "K[" in body else set(_KEY.findall(body))) + body
+
+
+def _definitions(library: str) -> dict[str, str]:
+    """The library's functions and constants, by name, in their order."""
+    parts = _BEFORE_DEFINITION.split(library)
+    return {match[1]: part for part in parts if (match := _DEFINITION.search(part))}
 
 
 #: Most calls in one round trip: each waits for the replies of all.
 MOST_TOGETHER = 64
+
+_WORD = re.compile(r"[A-Za-z_]+")
+_KEY = re.compile(r"\bK\.(\w+)")
+_DEFINITION = re.compile(r"^local (?:function )?(\w+)", re.MULTILINE)
+_BEFORE_DEFINITION = re.compile(r"\n\n(?=(?:--[^\n]*\n)*local )")
 
 _Call = tuple[str, Sequence[str | bytes | int | float], "asyncio.Future[Any]"]
 

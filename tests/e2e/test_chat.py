@@ -192,8 +192,11 @@ async def test_another_user_sees_nothing_of_it(new_user: Connect) -> None:
 
 
 @asynccontextmanager
-async def chat_events(client: httpx.AsyncClient, path: str = "/chat-svc/events") -> AsyncIterator[AsyncIterator[Event]]:
-    async with client.stream("GET", path, timeout=httpx.Timeout(10, read=None)) as response:
+async def chat_events(
+    client: httpx.AsyncClient, path: str, *, last_event_id: str = ""
+) -> AsyncIterator[AsyncIterator[Event]]:
+    headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
+    async with client.stream("GET", path, headers=headers, timeout=httpx.Timeout(10, read=None)) as response:
         assert response.status_code == 200, await response.aread()
         yield Stream(response).events()
 
@@ -206,11 +209,13 @@ async def test_events_are_the_callers_own(new_user: Connect, path: str) -> None:
         thread = await made_thread(alice)
         await submit(alice, threadId=thread, sync=True)
         async with asyncio.timeout(20):
-            heard = [(await anext(events)).data for _ in range(3)]
-    assert heard == [
+            heard = [await anext(events) for _ in range(3)]
+    assert [event.data for event in heard] == [
         {"name": name, "data": {"threadId": thread}}
         for name in ("chatThreadAdded", "chatMessageAdded", "chatMessageAdded")
     ]
+    async with chat_events(alice, path, last_event_id=heard[0].id) as events, asyncio.timeout(20):
+        assert [await anext(events) for _ in range(2)] == heard[1:]
 
 
 async def test_events_need_a_token(anonymous: httpx.AsyncClient) -> None:

@@ -1,4 +1,4 @@
-"""The firehose: a user's queue events as they happen (contract §1.6)."""
+"""The firehose: a user's events as they happen (contract §1.6, §3)."""
 
 from __future__ import annotations
 
@@ -39,30 +39,34 @@ def shown(events: list[Event]) -> list[tuple[str, dict[str, Any]]]:
     return [(event.data["name"], event.data["data"]) for event in events]
 
 
-async def test_a_user_sees_what_happens_to_their_prompts_and_nobody_elses(new_user: Connect) -> None:
+async def test_a_user_sees_what_happens_to_their_prompts_and_chats_and_nobody_elses(new_user: Connect) -> None:
     alice, bob = await new_user(), await new_user()
     async with firehose(alice) as stream, firehose(bob) as other:
         await submit(bob, id="of-bob", sync=True, parameters=SHORT)
         await submit(alice, id="a", sync=True, parameters=SHORT)
         await alice.delete("/prompt-svc/prompt/a")
-        events = await take(stream, 4)
-        assert {event.data["data"]["promptId"] for event in await take(other, 3)} == {"of-bob"}
-    data = {"promptId": "a"}
+        events = await take(stream, 7)
+        # A thread that a prompt makes has its id.
+        assert {value for _, data in shown(await take(other, 6)) for value in data.values()} == {"of-bob"}
+    prompt, thread = {"promptId": "a"}, {"threadId": "a"}
     assert shown(events) == [
-        ("promptAdded", data),
-        ("promptProcessingStarted", data),
-        ("promptProcessingFinished", data),
-        ("promptRemoved", data),
+        ("chatThreadAdded", thread),
+        ("chatMessageAdded", thread),
+        ("promptAdded", prompt),
+        ("promptProcessingStarted", prompt),
+        ("chatMessageAdded", thread),
+        ("promptProcessingFinished", prompt),
+        ("promptRemoved", prompt),
     ]
-    for index in range(3):
+    for index in range(6):
         async with firehose(alice, last_event_id=events[index].id) as stream:
-            assert await take(stream, 3 - index) == events[index + 1 :]
+            assert await take(stream, 6 - index) == events[index + 1 :]
 
 
 async def test_a_failed_attempt_says_why(user: httpx.AsyncClient) -> None:
     async with firehose(user) as stream:
         await submit(user, id="f", sync=True, modelId="test/broken")
-        events = await take(stream, 3)
+        events = await take(stream, 5)
     name, data = shown(events)[-1]
     assert (name, data["promptId"]) == ("promptProcessingFinished", "f")
     assert data["error"]

@@ -13,7 +13,16 @@ from tests.service import ROOT, Service
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: Names of the blocks marked ``sh``, in order. The first logs in, the others stand on it.
-NAMES = ("log in", "ask and wait", "ask and stream", "list", "cancel and remove", "kill")
+NAMES = (
+    "log in",
+    "ask and wait",
+    "ask and stream",
+    "list",
+    "cancel and remove",
+    "command line",
+    "conversation",
+    "kill",
+)
 #: Another service on this machine is not the README's to kill: its pgrep finds only what belongs to this one.
 _OWN_PGREP = """
 pgrep() { for pid in $(command pgrep "$@"); do case " $OWN " in *" $pid "*) echo "$pid";; esac; done; }
@@ -100,6 +109,24 @@ def test_cancel_and_remove(run: Callable[..., str]):
     assert nothing == nothing_more == {}
     assert [prompt["status"] for prompt in canceled["prompts"]] == ["canceled"]
     assert erased == {"prompts": [], "count": 0}
+
+
+def test_the_command_line(run: Callable[..., str]):
+    added_and_logged_in, answer = run("command line").split("{", 1)
+    assert "token" not in added_and_logged_in.lower()
+    assert json.loads("{" + answer)["prompt"]["status"] == "completed"
+
+
+def test_a_conversation(run: Callable[..., str]):
+    command_line = blocks("sh")[NAMES.index("command line")]
+    login = blocks("sh")[0]
+    output = run("conversation", f"{{ {login}\n{command_line} }} > /dev/null\n")
+    first, second, messages = documents(output)
+    assert first["prompt"]["threadId"] == second["prompt"]["threadId"]
+    # The second prompt was put to the model with the first and its answer.
+    meta = [answer["responseMessage"]["meta"] for answer in (first, second)]
+    assert meta[1]["promptTokens"] > meta[0]["promptTokens"] + meta[0]["completionTokens"]
+    assert len(messages["messages"]) == 4
 
 
 def test_kill_it_and_watch(run: Callable[..., str], service: Service):

@@ -158,7 +158,10 @@ class StoreChecks:
         """Those who listen get every event, the others cost nothing."""
         for user in self._users:
             rows = self._reader.xrange(self._keys.events(user))
-            stored = [(f[b"name"].decode(), f[b"promptId"].decode(), _text(f.get(b"error"))) for _, f in rows]
+            stored = [
+                (f[b"name"].decode(), (f.get(b"promptId") or f[b"threadId"]).decode(), _text(f.get(b"error")))
+                for _, f in rows
+            ]
             right = self._model.events.get(user, [])
             # The oldest are cut off beyond a thousand.
             assert stored == right[len(right) - len(stored) :]

@@ -79,7 +79,7 @@ class QueueModel:
         self.expired_replicas: list[str] = []
         self.elapsed_retries: list[str] = []
         self.stale_rejected = 0
-        #: user -> name of event, prompt, error; only of users who listen.
+        #: user -> name of event, prompt or thread, error; only of users who listen.
         self.events: dict[str, list[tuple[str, str, str | None]]] = {}
 
     # --- clients
@@ -91,7 +91,10 @@ class QueueModel:
             return "conflict"
         self.seq += 1
         place = self._next_place(thread)
-        is_conversation = self.threads.setdefault(thread, False)
+        if thread not in self.threads:
+            self.threads[thread] = False
+            self._tell_chat("chatThreadAdded", thread)
+        is_conversation = self.threads[thread]
         given = is_conversation if history is None else history
         prompt = ModelPrompt(ref, user, thread, priority, self.seq, place, history=given)
         prompt.blocked = given and bool(self.open_of(thread))
@@ -99,6 +102,7 @@ class QueueModel:
         self.messages[ref] = ModelMessage(thread, place * 2 - 1, ref)
         if not prompt.blocked:
             self._enqueue(prompt)
+        self._tell_chat("chatMessageAdded", thread)
         self._tell(prompt, "promptAdded")
         return "new"
 
@@ -125,6 +129,7 @@ class QueueModel:
         return "erased"
 
     def save_thread(self, thread: str) -> None:
+        self._tell_chat("chatThreadUpdate" if thread in self.threads else "chatThreadAdded", thread)
         self.threads.setdefault(thread, True)
 
     def delete_thread(self, thread: str) -> str:
@@ -145,7 +150,10 @@ class QueueModel:
             return "missing"
         if key not in self.messages:
             self.messages[key] = ModelMessage(thread, self._next_place(thread) * 2 - 1, "")
-        return "saved" if self.messages[key].thread == thread else "taken"
+        if self.messages[key].thread != thread:
+            return "taken"
+        self._tell_chat("chatMessageAdded", thread)
+        return "saved"
 
     def delete_message(self, key: str) -> None:
         self._forget_if_empty(self.messages.pop(key).thread)
@@ -274,6 +282,7 @@ class QueueModel:
         if prompt is None:
             return False
         self.messages[f"{prompt.user}/msg-{ref}"] = ModelMessage(prompt.thread, prompt.place * 2, ref)
+        self._tell_chat("chatMessageAdded", prompt.thread)
         self._tell_finished(prompt, None)
         self._close(prompt, "finish")
         return True
@@ -384,6 +393,11 @@ class QueueModel:
     def _tell(self, prompt: ModelPrompt, name: str, error: str | None = None) -> None:
         if prompt.user in self.events:
             self.events[prompt.user].append((name, prompt.id, error))
+
+    def _tell_chat(self, name: str, thread: str) -> None:
+        user, thread_id = thread.split("/", 1)
+        if user in self.events:
+            self.events[user].append((name, thread_id, None))
 
     def _tell_finished(self, prompt: ModelPrompt, error: str | None) -> None:
         if prompt.holder:

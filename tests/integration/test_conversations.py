@@ -15,6 +15,7 @@ from pipeline.errors import Conflict, NotFound, TooLarge
 from pipeline.prompt import NewPrompt
 from pipeline.states import Status
 from pipeline.store.attempts import AttemptStore, Claimed
+from pipeline.store.events import BEGINNING, EventLog
 from pipeline.store.history import HistoryReader
 from pipeline.store.keys import Keys
 from pipeline.store.messages import MessageStore
@@ -393,26 +394,36 @@ async def test_messages_by_id_that_are_too_long_together_are_refused(
 
 
 async def test_every_change_of_a_users_chat_is_an_event_for_them_alone(store: Store) -> None:
-    pubsub = store.client.pubsub()
-    await pubsub.psubscribe(store.keys.chat_events("*"))
-    await pubsub.get_message(timeout=10)
+    events = EventLog(store.client, store.keys)
+    for user in (USER, "bob"):
+        await events.listen(user)
     await store.threads.save(USER, "t", default_title="New chat")
     await store.threads.save(USER, "t", default_title="New chat", title="x")
     await store.accept("a", thread_id="made by a prompt")
     await store.answer("one")
     await store.messages.save(USER, "t", "x", text="hi")
-    events = []
-    for _ in range(6):
-        message = await pubsub.get_message(timeout=10)
-        assert message is not None
-        assert message["channel"] == store.keys.chat_events(USER).encode()
-        events.append(message["data"].decode())
-    assert events == [
-        "chatThreadAdded t",
-        "chatThreadUpdate t",
-        "chatThreadAdded made by a prompt",
-        "chatMessageAdded made by a prompt",
-        "chatMessageAdded made by a prompt",
-        "chatMessageAdded t",
+    told = [(event.name, event.data) for event in await events.behind(USER, BEGINNING)]
+    assert [(name, data["threadId"]) for name, data in told if name.startswith("chat")] == [
+        ("chatThreadAdded", "t"),
+        ("chatThreadUpdate", "t"),
+        ("chatThreadAdded", "made by a prompt"),
+        ("chatMessageAdded", "made by a prompt"),
+        ("chatMessageAdded", "made by a prompt"),
+        ("chatMessageAdded", "t"),
     ]
-    await pubsub.aclose()  # type: ignore[no-untyped-call]
+    assert await events.behind("bob", BEGINNING) == []
+
+
+async def test_what_is_refused_is_no_event(conversation: Store) -> None:
+    events = EventLog(conversation.client, conversation.keys)
+    await events.listen(USER)
+    await conversation.messages.save(USER, "t", "x", text="hi")
+    await conversation.threads.save(USER, "other", default_title="")
+    with pytest.raises(Conflict):
+        await conversation.messages.save(USER, "other", "x", text="moved")
+    with pytest.raises(NotFound):
+        await conversation.messages.save(USER, "none", "y", text="hi")
+    with pytest.raises(Conflict):
+        await conversation.accept("x", thread_id="made by a prompt")
+    names = [event.name for event in await events.behind(USER, BEGINNING)]
+    assert names == ["chatMessageAdded", "chatThreadAdded"]

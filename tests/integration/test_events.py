@@ -1,12 +1,18 @@
-"""The events of a user's prompts, written by the scripts of the transitions."""
+"""The events of a user's prompts and chats, written by the scripts of the transitions."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import pytest
 from redis.asyncio import Redis
 
+from deployments.ingress import hub as hub_module
+from deployments.ingress.events import begin, follow
+from deployments.ingress.hub import Hub
+from deployments.tasks import Supervisor
 from pipeline.delta import Delta, DeltaKind, FinishReason
 from pipeline.prompt import NewPrompt
 from pipeline.store.attempts import AttemptStore
@@ -14,6 +20,7 @@ from pipeline.store.events import BEGINNING, WINDOW_S, EventId, EventLog
 from pipeline.store.keys import Keys
 from pipeline.store.prompts import PromptStore
 from pipeline.store.queue import Grant, ModelQueue
+from pipeline.store.threads import ThreadStore
 
 KEYS = Keys("test")
 END = Delta(kind=DeltaKind.END, finish_reason=FinishReason.STOP)
@@ -27,6 +34,7 @@ class Store:
         self.client = client
         self.events = EventLog(client, KEYS)
         self.prompts = PromptStore(client, KEYS)
+        self.threads = ThreadStore(client, KEYS, self.prompts)
         self.attempts = AttemptStore(client, KEYS)
         self.queue = ModelQueue(client, KEYS, "m")
 
@@ -47,6 +55,9 @@ class Store:
     async def told(self, user: str = "u") -> list[tuple[str, dict[str, str]]]:
         return [(event.name, dict(event.data)) for event in await self.events.behind(user, BEGINNING)]
 
+    async def told_of_prompts(self) -> list[tuple[str, dict[str, str]]]:
+        return [(name, data) for name, data in await self.told() if "promptId" in data]
+
 
 @pytest.fixture
 async def store(redis_url: str) -> AsyncIterator[Store]:
@@ -65,8 +76,11 @@ async def test_the_way_of_a_prompt(store: Store) -> None:
     await store.finish(grant)
     await store.prompts.erase(ref)
     assert await store.told() == [
+        ("chatThreadAdded", {"threadId": "t"}),
+        ("chatMessageAdded", {"threadId": "t"}),
         ("promptAdded", {"promptId": "p"}),
         ("promptProcessingStarted", {"promptId": "p"}),
+        ("chatMessageAdded", {"threadId": "t"}),
         ("promptProcessingFinished", {"promptId": "p"}),
         ("promptRemoved", {"promptId": "p"}),
     ]
@@ -89,7 +103,7 @@ async def test_attempts_without_a_result_say_why(store: Store) -> None:
     def finished(error: str) -> tuple[str, dict[str, str]]:
         return "promptProcessingFinished", {"promptId": "p", "error": error}
 
-    assert (await store.told())[1:] == [
+    assert (await store.told_of_prompts())[1:] == [
         started,
         finished("out of blocks"),
         started,
@@ -105,7 +119,7 @@ async def test_attempts_without_a_result_say_why(store: Store) -> None:
 async def test_a_prompt_that_is_cancelled_while_it_waits_was_never_processed(store: Store) -> None:
     await store.events.listen("u")
     await store.prompts.cancel(await store.accept("p"))
-    assert [name for name, _ in await store.told()] == ["promptAdded", "promptRemoved"]
+    assert [name for name, _ in await store.told_of_prompts()] == ["promptAdded", "promptRemoved"]
 
 
 async def test_nothing_is_written_for_users_who_do_not_listen(store: Store) -> None:
@@ -121,7 +135,7 @@ async def test_events_hold_no_text_of_the_prompt(store: Store) -> None:
     await store.accept("p")
     await store.finish(await store.claim())
     assert CANARY not in str(await store.told())
-    assert len(await store.told()) == 3
+    assert len(await store.told()) == 6
 
 
 async def test_events_are_forgotten_when_nobody_has_listened_for_the_window(store: Store) -> None:
@@ -134,7 +148,7 @@ async def test_events_are_forgotten_when_nobody_has_listened_for_the_window(stor
     assert await store.client.ttl(KEYS.events("u")) > 1
     await store.client.delete(KEYS.listening("u"))
     await store.accept("q")
-    assert [data["promptId"] for _, data in await store.told()] == ["p"]
+    assert [data["promptId"] for _, data in await store.told_of_prompts()] == ["p"]
 
 
 async def test_the_number_of_events_is_bounded(store: Store) -> None:
@@ -153,9 +167,28 @@ async def test_events_are_read_behind_a_position(store: Store) -> None:
     await store.events.listen("u")
     assert await store.events.bounds("u") is None
     for number in range(3):
-        await store.accept(f"p{number}")
+        await store.threads.save("u", f"t{number}", default_title="")
     first, second, third = await store.events.behind("u", BEGINNING)
     assert await store.events.bounds("u") == (first.id, third.id)
     assert await store.events.behind("u", first.id) == [second, third]
     assert await store.events.behind("u", first.id, count=1) == [second]
     assert await store.events.behind("u", EventId(2**63, 0)) == []
+
+
+async def test_a_subscription_hears_what_the_scripts_write(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "LOOK_ANYWAY_S", 60)
+    supervisor = Supervisor()
+    hub = Hub(store.client, KEYS, supervisor)
+    start = await begin(store.events, "u", None)
+    async with asyncio.timeout(10), aclosing(follow(store.events, hub, "u", start)) as events:
+        await store.threads.save("u", "t", default_title="")
+        first = await anext(events)
+        following = asyncio.ensure_future(anext(events))
+        await store.threads.save("other", "t", default_title="")
+        await store.accept("p")
+        seen = [first, await following, await anext(events)]
+    assert [event.name for event in seen] == ["chatThreadAdded", "chatMessageAdded", "promptAdded"]
+    resumed = await begin(store.events, "u", first.id)
+    async with asyncio.timeout(10), aclosing(follow(store.events, hub, "u", resumed)) as events:
+        assert [await anext(events), await anext(events)] == seen[1:]
+    await supervisor.stop()

@@ -91,10 +91,10 @@ class QueueMachine(RuleBasedStateMachine):
     def begin(self, permits: int, accepted: list[tuple[str, int, int]]) -> None:
         """With replicas, conversations (t1 of each user) and a queue: most rules have nothing to do without. One user listens to
         events."""
-        for user in USERS:
-            self._save_thread(user, "t1")
         self.model.events[USERS[0]] = []
         self.run("listen", EventLog(self.client, self.keys).listen(USERS[0]))
+        for user in USERS:
+            self._save_thread(user, "t1")
         for replica, node in zip(REPLICAS, ("n1", "n2", "n1"), strict=True):
             self._register(replica, permits, node)
         for user, number, priority in accepted:

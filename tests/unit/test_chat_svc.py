@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -11,22 +9,21 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments.ingress import user_events, wire
+from deployments.ingress import wire
 from deployments.ingress.auth import Gate, GuardedRoute, Permission
 from deployments.ingress.chat_svc import ChatSvc
-from deployments.ingress.hub import Hub
+from deployments.ingress.events import UserEvents
 from deployments.ingress.tokens import Claims
-from deployments.ingress.user_events import UserEvent, UserEvents
 from deployments.ingress.web import web_app
-from deployments.tasks import Supervisor
 from pipeline.accounts import Role
-from pipeline.errors import Conflict, NotFound, StoreUnavailable, Unauthorized
+from pipeline.errors import Conflict, NotFound, Unauthorized
+from pipeline.store.events import EventId
 from pipeline.store.messages import Message, MessagePage
 from pipeline.store.threads import Thread
-from tests.unit.logs_in_memory import MemoryLogs, MemoryPubSub
-from tests.unit.snapshot import check_json
+from tests.unit.events_in_memory import StubbedEvents
+from tests.unit.snapshot import check_json, check_text
+from tests.unit.test_prompt_service import Files
 from tests.unit.test_wire import ANSWER
-from tests.waiting import until
 
 THREAD = Thread(
     id="thr-1",
@@ -50,7 +47,7 @@ BY_HAND = Message(
 
 
 class Stub:
-    """Both stores and the events; has one thread, one message, and keeps what it was asked."""
+    """Both stores; has one thread, one message, and keeps what it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
@@ -91,15 +88,6 @@ class Stub:
         if what not in ("thr-1", "msg-2", "a/b"):
             raise NotFound
 
-    async def listen(self, user_id: str) -> AsyncIterator[UserEvent]:
-        self.asked.append(user_id)
-
-        async def events() -> AsyncIterator[UserEvent]:
-            for name, changed in (("chatThreadAdded", "thr-1"), ("promptAdded", "p"), ("chatMessageAdded", "thr/ä")):
-                yield UserEvent(name=name, id=changed)
-
-        return events()
-
 
 class Tokens:
     """The token is what it says: a user's id, and roles behind a colon."""
@@ -113,9 +101,11 @@ class Tokens:
 
 
 def routes(stub: Stub) -> list[GuardedRoute]:
-    settings: Any = SimpleNamespace(sse_heartbeat_s=15.0, max_body_bytes=1024 * 1024)
+    settings: Any = SimpleNamespace(max_body_bytes=1024 * 1024)
     service: Any = stub
-    return ChatSvc(settings, service, service, service).routes(Gate(Tokens()))  # type: ignore[arg-type]
+    nothing: Any = None
+    events = UserEvents(nothing, nothing, heartbeat_s=15.0)
+    return ChatSvc(settings, service, service, events, files=Files()).routes(Gate(Tokens()))  # type: ignore[arg-type]
 
 
 def client(stub: Stub, token: str = "usr-1") -> httpx.AsyncClient:
@@ -213,14 +203,40 @@ async def test_all_messages_are_those_of_the_callers_threads_up_to_the_limit() -
 
 async def test_posting_a_message() -> None:
     stub = Stub()
-    body = {"text": 5, "fileIds": '["f"]', "meta": '{"a": 1}', "id": "m", "userId": "usr-1", "threadId": "not this"}
+    body = {
+        "text": 5,
+        "fileIds": '["file-mine"]',
+        "meta": '{"a": 1}',
+        "id": "m",
+        "userId": "usr-1",
+        "threadId": "not this",
+    }
     reply = await client(stub).post("/chat-svc/thread/thr-1/message", json=body)
     assert (reply.status_code, reply.text) == (200, "{}")
     await client(stub).post("/chat-svc/thread/thr-1/message", json={"text": "x", "role": "assistant"})
-    fields = {"text": "5", "is_answer": False, "file_ids": ("f",), "meta": {"a": 1}}
+    fields = {"text": "5", "is_answer": False, "file_ids": ("file-mine",), "meta": {"a": 1}}
     assert stub.asked[0] == ("usr-1", "thr-1", "m", fields)
     assert stub.asked[1][2].startswith("msg-")
     assert stub.asked[1][3]["is_answer"]
+
+
+@pytest.mark.parametrize(
+    ("user_id", "file_ids", "named"),
+    [
+        ("usr-2", ["file-mine"], "file-mine"),
+        ("usr-1", ["file-none"], "file-none"),
+        ("usr-1", ["file-mine", "file-none"], "file-none"),
+    ],
+)
+async def test_a_file_of_somebody_else_is_refused_like_one_that_is_not_there(
+    user_id: str, file_ids: list[str], named: str
+) -> None:
+    stub = Stub()
+    body = {"text": "x", "fileIds": file_ids}
+    reply = await client(stub, user_id).post("/chat-svc/thread/thr-1/message", json=body)
+    assert reply.status_code == 400
+    assert reply.json() == {"error": f"fileIds: got '{named}', allowed is the ids of files of your own"}
+    assert stub.asked == []
 
 
 async def test_deleting() -> None:
@@ -232,16 +248,13 @@ async def test_deleting() -> None:
 
 
 @pytest.mark.parametrize("path", ["/chat-svc/events", "/chat-svc/evens"])
-async def test_events_byte_for_byte(path: str) -> None:
-    stub = Stub()
-    reply = await client(stub).get(path)
+async def test_events_byte_for_byte_are_those_of_chats(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stubbed = StubbedEvents.put_in(monkeypatch)
+    reply = await client(Stub()).get(path)
     assert reply.headers["content-type"] == "text/event-stream; charset=utf-8"
-    assert reply.text == (
-        ": subscribed\n\n"
-        'data: {"name":"chatThreadAdded","data":{"threadId":"thr-1"}}\n\n'
-        'data: {"name":"chatMessageAdded","data":{"threadId":"thr/ä"}}\n\n'
-    )
-    assert stub.asked == ["usr-1"]
+    check_text("chat-events.txt", reply.text)
+    await client(Stub()).get(path, headers={"Last-Event-ID": "1767225600000-3"})
+    assert stubbed.asked == [("usr-1", None), ("usr-1", EventId(1767225600000, 3))]
 
 
 REFUSED: dict[str, tuple[str, str, Any, str]] = {
@@ -309,7 +322,8 @@ async def test_a_body_that_is_too_large_is_a_413(path: str) -> None:
     assert reply.status_code == 413
 
 
-async def test_every_route_needs_a_token_and_its_permission() -> None:
+async def test_every_route_needs_a_token_and_its_permission(monkeypatch: pytest.MonkeyPatch) -> None:
+    StubbedEvents.put_in(monkeypatch)
     for route in routes(Stub()):
         method = next(iter((route.methods or set()) - {"HEAD"}))
         path = route.path.replace("{thread_id}", "thr-1").replace("{message_id}", "msg-2")
@@ -318,60 +332,3 @@ async def test_every_route_needs_a_token_and_its_permission() -> None:
             assert (reply.status_code, reply.json()) == (401, {"error": "Unauthorized"}), path
         reply = await client(Stub(), "usr-1:user-svc:guest").request(method, path)
         assert (reply.status_code == 401) == isinstance(route.access, Permission), path
-
-
-# -- the events themselves ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def logs() -> MemoryLogs:
-    return MemoryLogs()
-
-
-@pytest.fixture
-async def events(logs: MemoryLogs) -> AsyncIterator[UserEvents]:
-    supervisor = Supervisor()
-    client: Any = logs
-    yield UserEvents(Hub(client, logs.keys, supervisor), logs.keys)
-    await supervisor.stop()
-
-
-def publish(logs: MemoryLogs, payload: str, user: str = "usr-1") -> None:
-    for pubsub in logs.pubsubs:
-        pubsub.hear("message", logs.keys.chat_events(user), payload.encode())
-
-
-async def test_a_listener_hears_what_follows_and_nothing_of_others(events: UserEvents, logs: MemoryLogs) -> None:
-    heard = await events.listen("usr-1")
-    second = await events.listen("usr-1")
-    publish(logs, "chatThreadAdded theirs", user="usr-2")
-    publish(logs, "chatThreadAdded a thread/with spaces")
-    right = UserEvent(name="chatThreadAdded", id="a thread/with spaces")
-    assert await asyncio.wait_for(anext(heard), 5) == await asyncio.wait_for(anext(second), 5) == right
-    await heard.aclose()
-    await second.aclose()
-
-
-async def test_a_slow_listener_is_cut(events: UserEvents, logs: MemoryLogs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(user_events, "MOST_WAITING", 3)
-    heard = await events.listen("usr-1")
-    for number in range(5):
-        publish(logs, f"chatThreadAdded {number}")
-    assert [event.id async for event in heard] == ["0", "1", "2"]
-
-
-async def test_who_may_have_missed_something_is_told_so_by_the_end(events: UserEvents, logs: MemoryLogs) -> None:
-    heard = await events.listen("usr-1")
-    (watch,) = events._hub._watches[logs.keys.chat_events("usr-1")]
-    watch.ring_blindly()
-    assert [event async for event in heard] == []
-    await until(lambda: events._hub.watching == 0)
-
-
-async def test_a_store_that_does_not_answer_is_unavailable(
-    events: UserEvents, logs: MemoryLogs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(user_events, "CONFIRM_S", 0.01)
-    monkeypatch.setattr(MemoryPubSub, "hear", lambda *_: None)
-    with pytest.raises(StoreUnavailable):
-        await events.listen("usr-1")

@@ -180,11 +180,6 @@ local function log_append(p, fields, is_end)
   redis.call('PUBLISH', K.bell(p.thread), p.place .. ' ' .. n .. (is_end and ' end' or '') .. '\n' .. cjson.encode(shown))
 end
 
--- An event for whoever watches what is in a user's chats (contract 1backend §3, Events).
-local function tell_chat(user, name, id)
-  redis.call('PUBLISH', K.chat_events(user), name .. ' ' .. id)
-end
-
 -- A thread without prompts and messages is forgotten, unless it was made on purpose (save_thread.lua). What stays for a week is
 -- the count of places: while a reader may come back with the id of an event, no other event may get that id.
 local function forget_thread_if_empty(user, id)

@@ -23,7 +23,7 @@ redis.call('PERSIST', K.thread(thread))
 redis.call('HSETNX', K.thread(thread), 'title', title)
 if redis.call('HSETNX', K.thread(thread), 'created', now) == 1 then
   redis.call('ZADD', K.threads(record.user), now, record.thread)
-  tell_chat(record.user, 'chatThreadAdded', record.thread)
+  tell(record.user, 'chatThreadAdded', 'threadId', record.thread)
 end
 redis.call('HSET', K.thread(thread), 'updated', now)
 
@@ -59,7 +59,7 @@ redis.call('HSET', K.message(record.user .. '/' .. record.id), 'id', record.id, 
 if record.file_ids then redis.call('HSET', K.message(record.user .. '/' .. record.id), 'files', record.file_ids) end
 redis.call('ZADD', K.thread_messages(thread), place * 2 - 1, record.id)
 
-tell_chat(record.user, 'chatMessageAdded', record.thread)
+tell(record.user, 'chatMessageAdded', 'threadId', record.thread)
 tell(record.user, 'promptAdded', 'promptId', record.id)
 
 if blocked then

@@ -12,7 +12,7 @@ redis.call('ZADD', K.thread_messages(p.thread), p.place * 2, message)
 redis.call('HSET', K.prompt(ref), 'message', message, 'error', '')
 local fields = { 'm', message }
 for i = 7, #ARGV do fields[#fields + 1] = ARGV[i] end
-tell_chat(p.user, 'chatMessageAdded', thread_id)
+tell(p.user, 'chatMessageAdded', 'threadId', thread_id)
 close(p, 'completed', now, fields)
 tell_finished(p)
 wake(p.model)

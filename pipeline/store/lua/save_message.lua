@@ -21,5 +21,5 @@ if not prompt then
 end
 redis.call('HSET', key, 'updated', now, unpack(ARGV, 6))
 redis.call('HSET', K.thread(thread), 'updated', now)
-tell_chat(user, 'chatMessageAdded', thread_id)
+tell(user, 'chatMessageAdded', 'threadId', thread_id)
 return 'saved'

@@ -9,5 +9,5 @@ if is_new then
   redis.call('ZADD', K.threads(user), now, id)
 end
 redis.call('HSET', key, 'updated', now, unpack(ARGV, 5))
-tell_chat(user, is_new and 'chatThreadAdded' or 'chatThreadUpdate', id)
+tell(user, is_new and 'chatThreadAdded' or 'chatThreadUpdate', 'threadId', id)
 return redis.call('HGETALL', key)
