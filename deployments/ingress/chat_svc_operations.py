@@ -7,15 +7,13 @@ from deployments.ingress.firehose_svc_operations import LAST_EVENT_ID
 from deployments.ingress.operation import NOTHING, STRING, Component, Operation, event_stream_of, exactly, list_of
 from deployments.ingress.wire_schemas import MESSAGE, THREAD
 
-#: Why some routes that look at a body have none here: a GET has none in most clients. A broken one is refused all the same.
+#: A GET has no body in most clients, so that its document has none; a broken one is refused all the same.
 _OF_A_BODY = (400, 413, 415)
 _AFTER = {"after": {**STRING, "description": "There may be more: `after` of the next page"}}
-_THREAD_REPLY = exactly({"thread": THREAD})
-#: The answer to a thread that was saved, a page of threads, and one of messages.
-GET_THREAD = Operation(response=_THREAD_REPLY)
+#: Answers: to a thread that was saved, a page of threads, a page of messages.
+THREAD_SAVED = exactly({"thread": THREAD})
 THREADS = exactly({"threads": list_of(THREAD)}, _AFTER)
 MESSAGES = exactly({"messages": list_of(MESSAGE)}, _AFTER)
-THREAD_SAVED = _THREAD_REPLY
 
 #: What a message needs beyond its model: a text that is not blank.
 WITH_TEXT = {
@@ -23,6 +21,7 @@ WITH_TEXT = {
     "required": ["text"],
 }
 DELETE = Operation(response=NOTHING)
+GET_THREAD = Operation(response=THREAD_SAVED)
 GET_MESSAGES = Operation(response=MESSAGES, errors=_OF_A_BODY)
 
 EVENT = Component(

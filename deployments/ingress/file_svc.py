@@ -94,12 +94,11 @@ class FileSvc:
         else another user has no uploads, like one who does not exist."""
         caller = principal(request)
         asked = ListUploads.parse(await read_json(request, max_bytes=self._max_body_bytes))
+        before_us = _microseconds(asked.after) if asked.after else 0
         owner = asked.user_id or caller.user_id
         if owner != caller.user_id and not caller.is_admin:
             return _json({"uploads": []})
-        page = await self._files.uploads(
-            owner, limit=asked.limit or DEFAULT_LIMIT, before_us=_microseconds(asked.after) if asked.after else 0
-        )
+        page = await self._files.uploads(owner, limit=asked.limit or DEFAULT_LIMIT, before_us=before_us)
         return _json({"uploads": [upload_object(r, with_name=owner == caller.user_id) for r in page]})
 
     async def serve_upload(self, request: Request) -> Response:

@@ -98,7 +98,10 @@ CALLS: dict[str, Call] = {
     "user.hasPermission": Call(
         route="POST /user-svc/self/has/{}", gives=lambda v: v["authorized"] is True and v["user"]["slug"] == SLUG
     ),
-    "user.savePermits": Call(route="PUT /user-svc/permits", gives=_nothing),
+    "user.savePermits": Call(
+        route="PUT /user-svc/permits",
+        gives=lambda v: [permit["permissions"] for permit in v["permits"]] == [["prompt-svc:prompt:view"]],
+    ),
     "prompt.prompt": Call(
         route="POST /prompt-svc/prompt", gives=lambda v: _answered(v) and v["prompt"]["threadId"] == f"{SLUG}-thread"
     ),
@@ -126,7 +129,8 @@ CALLS: dict[str, Call] = {
     "model.getModelStatus": Call(route="GET /model-svc/model/{}/status", gives=_status),
     "model.getModel": Call(
         route="GET /model-svc/model/{}",
-        gives=lambda v: v["exists"] is True and v["model"]["platformId"] == v["platform"]["id"],
+        # The client's own name for the key ``exists``.
+        gives=lambda v: v["_exists"] is True and v["model"]["platformId"] == v["platform"]["id"],
     ),
     "model.getModel that is unknown": Call(route="GET /model-svc/model/{}", fails=404),
     "model.listModels": Call(

@@ -261,6 +261,7 @@ async def test_somebody_elses_list_is_empty_and_an_admin_sees_it_without_names(
         (b'{"limit": 1001}', 400, "limit"),
         (b'{"limit": "many"}', 400, "limit"),
         (b'{"after": "yesterday"}', 400, "after"),
+        (b'{"userId": "usr-bob", "after": "yesterday"}', 400, "after"),
         (b'{"after": "2026-01-01T00:00:00"}', 400, "after"),
         (b'{"after": "99999999999"}', 400, "after"),
         (b'{"after": {}}', 400, "after"),
