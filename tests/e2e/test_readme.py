@@ -107,8 +107,9 @@ def test_cancel_and_remove(run: Callable[..., str]):
     accepted, nothing, canceled, nothing_more, erased = documents(run("cancel and remove"))
     assert (accepted["prompt"]["id"], accepted["prompt"]["status"]) == ("prom_12345", "scheduled")
     assert nothing == nothing_more == {}
-    assert [prompt["status"] for prompt in canceled["prompts"]] == ["canceled"]
-    assert erased == {"prompts": [], "count": 0}
+    # The README's user is the admin, who also sees that others have prompts of this id, but not what they wrote.
+    own = [[prompt["status"] for prompt in page["prompts"] if prompt["prompt"]] for page in (canceled, erased)]
+    assert own == [["canceled"], []]
 
 
 def test_the_command_line(run: Callable[..., str]):
