@@ -42,19 +42,28 @@ def ray_programs() -> list[Path]:
 
 
 def start_ray(folder: Path) -> str:
-    """Start a Ray of our own with its files in a folder; returns its address. It dies with the calling thread."""
+    """Start a Ray of our own with its files in a folder; returns its address. It dies with the calling thread.
+
+    Raises:
+        CannotStart: Ray did not come up; with its first words.
+    """
     _forget_old_sessions(folder)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    context = ray.init(
-        address="local",
-        num_cpus=max(LOGICAL_CPUS, os.cpu_count() or 1),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.WARNING,
-        object_store_memory=OBJECT_STORE_BYTES,
-        namespace="prompt-svc",
-        _temp_dir=str(folder),
-    )
+    try:
+        context = ray.init(
+            address="local",
+            num_cpus=max(LOGICAL_CPUS, os.cpu_count() or 1),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            object_store_memory=OBJECT_STORE_BYTES,
+            namespace="prompt-svc",
+            _temp_dir=str(folder),
+        )
+    except Exception as error:  # Ray raises just that when its node is too slow to start on a busy machine.
+        raise CannotStart(
+            f"Ray did not start: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
+        ) from error
     return str(context.address_info["gcs_address"])
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.local import environment
+from deployments.local import cluster, environment
 from deployments.local.environment import CannotStart, Folders, check_password, check_port, prepare, take_lock
 from deployments.local.processes import ProcessId, RunRecord, stop_all, using_folder, wait_gone
 from tests.waiting import wait_for
@@ -134,3 +134,13 @@ def test_a_process_id_is_not_the_next_process_with_the_same_pid() -> None:
     child.communicate(b"\n")
     assert not process.is_alive
     assert wait_gone([process], 1) == []
+
+
+def test_a_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def fail(**_: object) -> None:
+        raise Exception("The current node timed out during startup.\nMore of it.")
+
+    monkeypatch.setattr(cluster.ray, "init", fail)
+    with pytest.raises(CannotStart) as refused:
+        cluster.start_ray(tmp_path)
+    assert refused.value.message == "Ray did not start: The current node timed out during startup."
