@@ -64,7 +64,7 @@ class ModelText:
         return self._renderer.render_chat
 
     async def render(self, submission: PromptSubmission) -> tuple[int, ...]:
-        """Token ids of the prompt, in the client's template or the model's own.
+        """Token ids of the prompt or of the chat it ends, in the client's template or the model's own.
 
         Raises:
             PromptTooLong: no token of an answer would fit behind it.
@@ -82,6 +82,8 @@ class ModelText:
         return token_ids
 
     def _render(self, submission: PromptSubmission) -> tuple[int, ...]:
+        if submission.messages is not None:
+            return self._renderer.render_chat(submission.messages)
         text = submission.text
         if text is not None:
             return self._renderer.render_text(text)

@@ -18,6 +18,9 @@ class PromptSubmission:
 
     #: The user's text, not blank.
     prompt: str
+    #: A whole chat in place of the prompt alone, as chat templates take it: mappings with ``role`` and ``content`` at least, the
+    #: last of which says what ``prompt`` says. Nothing of the thread is put before it. None: the prompt is all there is.
+    messages: tuple[Mapping[str, Any], ...] | None = None
     #: The caller's own id (idempotency key), None to have one made.
     id: str | None = None
     #: Whether the caller waits for the answer.
@@ -65,5 +68,7 @@ class PromptSubmission:
     @property
     def characters(self) -> int:
         """Length of what is rendered. Raises as ``text`` does."""
+        if self.messages is not None:
+            return sum(len(str(message.get("content") or "")) for message in self.messages)
         text = self.text
         return len(self.prompt if text is None else text)

@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.ingress.client_address import client_address
+from deployments.ingress.doors.door import Door
 from deployments.ingress.grants import Grants
 from deployments.ingress.operation import Operation
 from deployments.ingress.policies import Policies
@@ -115,6 +116,8 @@ class Gate:
 
     async def _identify(self, request: Request, route: GuardedRoute) -> Principal:
         """The caller. A token is read from the header alone: URLs end up in logs. Raises Unauthorized."""
+        if route.door is not None and route.door.identify is not None:
+            return await route.door.identify(request)
         headers = request.headers.getlist("authorization")
         tickets = request.query_params.getlist(PARAMETER)
         if not headers and len(tickets) == 1 and route.opened_by_ticket and request.method == "GET" and self._tickets:
@@ -148,11 +151,14 @@ class GuardedRoute(Route):
         operation: Operation | None = None,
         ticket: bool = False,
         limited: bool = False,
+        door: Door | None = None,
     ) -> None:
         """
         Args:
+            operation: what the OpenAPI document says of it; the other doors' routes are not in it, they have documents elsewhere.
             ticket: a stream ticket in the URL opens it as well; for GET routes that answer with an event stream.
             limited: policies are held against its callers.
+            door: the public API it belongs to, None for the service's own.
         """
         self.method = method
         self.access = access
@@ -161,6 +167,7 @@ class GuardedRoute(Route):
         self.operation = operation
         self.opened_by_ticket = ticket
         self.limited = limited
+        self.door = door
 
         async def guarded(request: Request) -> Response:
             request.state.address = gate.locate(request)

@@ -1,11 +1,12 @@
-"""Every error leaves as ``{"error": "..."}`` with the right status, and nothing else does (contract §0.3)."""
+"""Every error leaves with the right status, as ``{"error": "..."}`` (contract §0.3) or in the shape of the door it came through;
+nothing else does."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from redis import exceptions as redis_errors
 from starlette.exceptions import HTTPException
@@ -14,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.ingress.doors.door import Door, door_of
 from pipeline.errors import PromptSvcError, ServerError, StoreUnavailable, describe
 
 logger = logging.getLogger(__name__)
@@ -32,8 +34,9 @@ _STORE_AWAY = (
 class ErrorBoundary:
     """Turns whatever the app raises into the reply of the contract."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, doors: Sequence[Door] = ()) -> None:
         self._app = app
+        self._doors = doors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -66,27 +69,38 @@ class ErrorBoundary:
             error = ServerError()
         elif isinstance(error, PromptSvcError) and error.status >= 500 and not isinstance(error, StoreUnavailable):
             logger.error("%s %s: %s", scope["method"], _route_of(scope), error.message)
-        return error_response(error)
+        return reply_for(self._doors, scope["path"], error)
 
 
 class BrokenOff(Exception):
     """A reply ended before it was whole."""
 
 
-async def answer_http_exception(request: Request, error: Exception) -> Response:
+class HttpExceptions:
     """Handler for Starlette's own 404 and 405, in place of its plain text."""
-    if not isinstance(error, HTTPException):
-        raise error
-    answer = error_response(error)
-    if error.status_code == 405:
-        answer.headers["Allow"] = ", ".join(_methods_of_path(request))
-    return answer
+
+    def __init__(self, doors: Sequence[Door] = ()) -> None:
+        self._doors = doors
+
+    async def __call__(self, request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        answer = reply_for(self._doors, request.scope["path"], error)
+        if error.status_code == 405:
+            answer.headers["Allow"] = ", ".join(_methods_of_path(request))
+        return answer
 
 
 def _methods_of_path(request: Request) -> list[str]:
     """The methods of every route on the path; Starlette names those of the first one only."""
     matching = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
     return sorted({method for route in matching for method in route.methods})
+
+
+def reply_for(doors: Sequence[Door], path: str, error: PromptSvcError | HTTPException) -> Response:
+    """The reply for an error on a path, in the shape of its door."""
+    door = door_of(doors, path)
+    return error_response(error) if door is None else door.error_reply(error)
 
 
 def error_response(error: PromptSvcError | HTTPException) -> Response:

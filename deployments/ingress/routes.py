@@ -99,4 +99,4 @@ def route_table(
     )
     gate = Gate(tokens, grants=grants, tickets=tickets, policies=policies, trusted_proxies=settings.trusted_proxies)
     table = [route for svc in services for route in svc.routes(gate)]
-    return [*table, *OpenApi(table).routes(gate)]
+    return [*table, *OpenApi([route for route in table if route.door is None]).routes(gate)]

@@ -158,11 +158,16 @@ class PromptService:
 
 
 def _history(submission: PromptSubmission) -> bool | None:
-    """Whether the prompt gets its thread's history, None if the thread decides. A template is filled with the new prompt alone.
+    """Whether the prompt gets its thread's history, None if the thread decides. A template is filled with the new prompt alone,
+    and a chat has its history in it.
 
     Raises:
         InvalidField: both were asked for.
     """
+    if submission.messages is not None:
+        if submission.history:
+            raise InvalidField("history", Shown("true"), "false with messages, which are the history")
+        return False
     if submission.template is None:
         return submission.history
     if submission.history:

@@ -1,15 +1,17 @@
-"""A thread's answers as one sequence: in the order the prompts were submitted, one after another, resumable anywhere."""
+"""Answers as they are written: a thread's one after another in the order the prompts were submitted, or one prompt's."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from deployments.ingress.hub import Hub
+from deployments.ingress.hub import Hub, ThreadWatch
 from pipeline.delta import DeltaKind
 from pipeline.errors import InvalidField
+from pipeline.prompt import Prompt
 from pipeline.states import Status
 from pipeline.store.keys import Keys
 from pipeline.store.logs import LogEntry, LogReader
@@ -59,34 +61,49 @@ class ThreadReader:
         """
         async with self._hub.watch(user_id, thread_id) as watch:
             place, ref, number = await self._start(user_id, thread_id, cursor)
-            watch.follow(place if ref else None)
-            #: Whether the log may hold entries behind ``number`` that did not ring.
-            may_have_missed = True
             while True:
-                if ref is None:
-                    watch.follow(None)
-                    following = await self._logs.following(user_id, thread_id, place)
-                    if following is None:
-                        await watch.news()
-                        # A thread that was empty for long is forgotten; it counts from the beginning again.
-                        place = min(place, await self._logs.last_place(user_id, thread_id))
-                        continue
-                    (place, ref), number, may_have_missed = following, 0, True
+                if ref is not None:
                     watch.follow(place)
-                entries = await self._hub.read(ref, number) if may_have_missed else watch.heard(number)
-                for entry in entries:
-                    number = entry.number
-                    yield ThreadEvent(
-                        cursor=Cursor(place=place, number=number), prompt_id=ref.split("/", 1)[1], entry=entry
-                    )
-                    if entry.delta.kind is DeltaKind.END:
-                        ref = None
-                if entries:
-                    continue
-                if may_have_missed and await self._is_over(ref, number):
+                    prompt_id = ref.split("/", 1)[1]
+                    async with aclosing(self._log(watch, ref, number)) as entries:
+                        async for entry in entries:
+                            yield ThreadEvent(
+                                cursor=Cursor(place=place, number=entry.number), prompt_id=prompt_id, entry=entry
+                            )
+                watch.follow(None)
+                following = await self._logs.following(user_id, thread_id, place)
+                if following is None:
                     ref = None
+                    await watch.news()
+                    # A thread that was empty for long is forgotten; it counts from the beginning again.
+                    place = min(place, await self._logs.last_place(user_id, thread_id))
                 else:
-                    may_have_missed = not await watch.news()
+                    (place, ref), number = following, 0
+
+    async def answer(self, prompt: Prompt, *, after: int = 0) -> AsyncGenerator[LogEntry, None]:
+        """The log of one prompt from behind entry ``after`` to its end. It stops short if the prompt is erased meanwhile."""
+        async with self._hub.watch(prompt.user_id, prompt.thread_id) as watch:
+            watch.follow(prompt.place)
+            async with aclosing(self._log(watch, prompt.ref, after)) as entries:
+                async for entry in entries:
+                    yield entry
+
+    async def _log(self, watch: ThreadWatch, ref: str, number: int) -> AsyncGenerator[LogEntry, None]:
+        """Entries of the log that ``watch`` follows behind entry ``number``, until nothing more can come."""
+        #: Whether the log may hold entries behind ``number`` that did not ring.
+        may_have_missed = True
+        while True:
+            entries = await self._hub.read(ref, number) if may_have_missed else watch.heard(number)
+            for entry in entries:
+                number = entry.number
+                yield entry
+                if entry.delta.kind is DeltaKind.END:
+                    return
+            if entries:
+                continue
+            if may_have_missed and await self._is_over(ref, number):
+                return
+            may_have_missed = not await watch.news()
 
     async def _start(self, user_id: str, thread_id: str, cursor: Cursor | None) -> tuple[int, str | None, int]:
         last = await self._logs.last_place(user_id, thread_id)

@@ -274,3 +274,20 @@ def test_the_default_model_may_be_named_by_an_alias():
         "org/small",
         None,
     ]
+
+
+CHAT = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"})
+
+
+async def test_a_chat_is_rendered_whole_and_gets_nothing_of_the_thread(service: PromptService, prompts: Prompts):
+    await service.submit(USER, PromptSubmission(prompt="hi"))
+    await service.submit(USER, PromptSubmission(prompt="hi", messages=CHAT))
+    alone, chat = prompts.accepted
+    assert len(chat.prompt_token_ids) > len(alone.prompt_token_ids)
+    assert (chat.prompt, chat.history) == ("hi", False)
+
+
+async def test_a_chat_with_history_is_refused(service: PromptService, prompts: Prompts):
+    with pytest.raises(InvalidField, match="history: got true, allowed is false with messages"):
+        await service.submit(USER, PromptSubmission(prompt="hi", messages=CHAT, history=True))
+    assert prompts.accepted == []

@@ -10,6 +10,7 @@ from deployments.ingress.threads import Cursor, ThreadEvent, ThreadReader
 from deployments.tasks import Supervisor
 from pipeline.delta import DeltaKind
 from pipeline.errors import InvalidField
+from pipeline.prompt import Prompt
 from pipeline.states import Status
 from tests.unit.logs_in_memory import THREAD, USER, MemoryLogs
 from tests.waiting import until
@@ -225,3 +226,26 @@ def test_a_cursor_is_written_as_it_is_read(text: str):
 def test_what_is_no_cursor_is_refused_by_name(text: str):
     with pytest.raises(InvalidField, match="Last-Event-ID"):
         Cursor.parse(text)
+
+
+def prompt_of(ref: str, place: int) -> Prompt:
+    record = {b"id": ref.split("/")[1], b"user": USER, b"thread": THREAD, b"status": "scheduled"}
+    return Prompt.from_record({**{name: value.encode() for name, value in record.items()}, b"place": b"%d" % place})
+
+
+async def test_one_answer_is_followed_to_its_end_and_no_further(reader: ThreadReader, logs: MemoryLogs):
+    a, b = logs.begin("a"), logs.begin("b")
+    logs.add(b, "b1")
+    logs.add(a, "a1")
+
+    async def follow(after: int) -> list[str]:
+        async with asyncio.timeout(10):
+            return [entry.delta.text async for entry in reader.answer(prompt_of(b, 2), after=after)]
+
+    reading = asyncio.ensure_future(follow(0))
+    await until(lambda: logs.pubsubs and len(logs.pubsubs[-1].channels) > 1)
+    logs.add(b, "b2")
+    logs.end(b)
+    assert await reading == ["b1", "b2", ""]
+    assert await follow(1) == ["b2", ""]
+    assert await follow(3) == []
