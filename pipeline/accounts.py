@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -12,6 +12,7 @@ from typing import Protocol
 from pipeline.errors import ClientError, Conflict, InvalidField, Shown, TooManyRequests, Unauthorized
 from pipeline.ids import new_id
 from pipeline.passwords import MAX_PASSWORD, Passwords
+from pipeline.permits import ANY_APP
 
 #: Slug of the admin that the first start creates (contract §7).
 ADMIN_SLUG = "1backend"
@@ -49,13 +50,30 @@ class Account:
     name: str = ""
     #: Encoded argon2id hash.
     password_hash: str
+    #: Those it was made with. Nothing takes them away.
     roles: tuple[str, ...] = (Role.USER,)
+    #: Those it was enrolled in, each with the app whose tokens have it.
+    enrolled: tuple[tuple[str, str], ...] = ()
+    #: Of its tokens: those of an earlier generation are worthless.
+    token_generation: int = 0
     #: Unix seconds.
     created_at: float
     updated_at: float
 
+    def roles_in(self, app_id: str) -> tuple[str, ...]:
+        """The roles that a token of this app has."""
+        enrolled = sorted(role for role, app in self.enrolled if app in (ANY_APP, app_id))
+        return tuple(dict.fromkeys((*self.roles, *enrolled)))
+
     def __repr__(self) -> str:
         return f"Account(id={self.id!r}, slug={self.slug!r}, roles={self.roles!r})"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AccountPage:
+    accounts: list[Account]
+    #: The time behind which the next page begins (µs), None if this is the last one.
+    after_us: int | None
 
 
 class AccountStore(Protocol):
@@ -70,14 +88,36 @@ class AccountStore(Protocol):
     async def by_id(self, user_id: str) -> Account | None: ...
 
     async def replace_password(self, account: Account, password_hash: str, now: float) -> bool:
-        """Set another hash if the account still has the one of ``account``; False otherwise. Atomic."""
+        """Set another hash if the account still has the one of ``account``; False otherwise. Atomic, and what
+        ``revoke_tokens`` does with it."""
+        ...
+
+    async def token_generation(self, user_id: str) -> int | None:
+        """That of the account, None if there is no such one."""
+        ...
+
+    async def revoke_tokens(self, user_id: str) -> bool:
+        """Begin another generation of an account's tokens; False if there is no such account."""
         ...
 
     async def count_attempt(self, slug: str, address: str, window_s: int) -> tuple[int, float]:
         """Count a login that has not succeeded yet: how many there are in the window, and seconds until it ends."""
         ...
 
-    async def forget_attempts(self, slug: str, address: str) -> None: ...
+    async def note_login(self, account: Account, address: str) -> None:
+        """Forget the attempts from this address; and make sure that the account is listed, which those of an earlier version
+        are not."""
+        ...
+
+    async def many(self, user_ids: Sequence[str]) -> list[Account]:
+        """Those that there are, in this order."""
+        ...
+
+    async def page(self, *, descending: bool, after_us: int | None, limit: int) -> AccountPage:
+        """Some of all accounts, in the order of their registration, behind a time."""
+        ...
+
+    async def count(self) -> int: ...
 
 
 class SlugTaken(Conflict):
@@ -149,11 +189,12 @@ class Accounts:
             right = await slot.verify(account.password_hash if account else None, password)
             if not right or account is None:
                 raise WrongPassword
-            await self.store.forget_attempts(slug, address)
+            await self.store.note_login(account, address)
             return account
 
     async def change_password(self, *, user_id: str, current: str, new: str, address: str) -> None:
-        """Give an account another password. Wrong guesses of the present one count as failed logins.
+        """Give an account another password. Wrong guesses of the present one count as failed logins; tokens issued with it are
+        worthless from then on.
 
         Raises:
             Unauthorized: there is no such account.

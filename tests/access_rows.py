@@ -122,6 +122,12 @@ ROWS: dict[str, Row] = {
     "POST /user-svc/stream-ticket": Row(audience=For.TOKEN),
     "PUT /user-svc/permits": Row(audience=For.ADMIN),
     "POST /user-svc/permits": Row(audience=For.ADMIN),
+    "POST /user-svc/users": Row(audience=For.ADMIN),
+    # Somebody else's need a permission (tests/integration/test_users.py).
+    "DELETE /user-svc/tokens": Row(audience=For.TOKEN),
+    "PUT /user-svc/enrolls": Row(audience=For.ADMIN),
+    "POST /user-svc/enrolls": Row(audience=For.ADMIN),
+    "DELETE /user-svc/enrolls": Row(audience=For.ADMIN),
     "PUT /policy-svc/instance/{instance_id}": Row(audience=For.ADMIN, nobodys="policies are the service's"),
     "DELETE /policy-svc/instance/{instance_id}": Row(audience=For.ADMIN, nobodys="policies are the service's"),
     "POST /policy-svc/instances": Row(audience=For.ADMIN),

@@ -17,6 +17,7 @@ from deployments.ingress.grants import Grants
 from deployments.ingress.operation import Operation
 from deployments.ingress.policies import Policies
 from deployments.ingress.principal import Principal
+from deployments.ingress.revocations import Revocations
 from deployments.ingress.tickets import PARAMETER, Tickets
 from deployments.ingress.tokens import Tokens
 from pipeline.errors import NotFound, Unauthorized
@@ -24,7 +25,8 @@ from pipeline.policy import Call
 
 
 class Permission(StrEnum):
-    """Every permission that a route asks for: names of the document, section Permissions & Security, and of the contract.
+    """Every permission that a route, or one use of it, asks for: names of the document, section
+    Permissions & Security, and of the contract.
 
     Admins have them all. What every registered user has is said by patterns (``pipeline.permits.DEFAULT_GRANTS``), so a new
     member is one line here; it is for admins alone unless a pattern matches it.
@@ -53,6 +55,11 @@ class Permission(StrEnum):
     FILE_DOWNLOAD_VIEW = "file-svc:download:view"
     PERMIT_EDIT = "user-svc:permit:edit"
     PERMIT_VIEW = "user-svc:permit:view"
+    ENROLL_EDIT = "user-svc:enroll:edit"
+    ENROLL_VIEW = "user-svc:enroll:view"
+    USER_VIEW = "user-svc:user:view"
+    #: Of somebody else's tokens; one's own need none.
+    TOKEN_REVOKE = "user-svc:token:revoke"
     POLICY_INSTANCE_EDIT = "policy-svc:instance:edit"
     POLICY_INSTANCE_VIEW = "policy-svc:instance:view"
     POLICY_CHECK = "policy-svc:check:view"
@@ -75,6 +82,7 @@ class Gate:
         tokens: Tokens,
         *,
         grants: Grants | None = None,
+        revocations: Revocations | None = None,
         tickets: Tickets | None = None,
         policies: Policies | None = None,
         trusted_proxies: int = 0,
@@ -82,12 +90,14 @@ class Gate:
         """
         Args:
             grants: who may do what; without them what roles give by default.
+            revocations: without them a token is good until it expires.
             tickets: without them no ticket opens anything.
             policies: without them nothing is limited.
             trusted_proxies: as in ``client_address``.
         """
         self._tokens = tokens
         self._grants = grants or Grants()
+        self._revocations = revocations
         self._tickets = tickets
         self._policies = policies
         self._trusted_proxies = trusted_proxies
@@ -96,8 +106,8 @@ class Gate:
         """The caller if it may use the route now; None only where the route is PUBLIC, whose callers are not looked at.
 
         Raises:
-            Unauthorized: no token, a bad one, one without the permission, or a policy that blocks the address. The contract
-                knows no 403.
+            Unauthorized: no token, a bad or revoked one, one without the permission, or a policy that blocks the address. The
+                contract knows no 403.
             TooManyRequests: a policy allows no more for now.
             StoreUnavailable: it cannot be told.
         """
@@ -115,9 +125,16 @@ class Gate:
         return client_address(request, trusted_proxies=self._trusted_proxies)
 
     async def _identify(self, request: Request, route: GuardedRoute) -> Principal:
-        """The caller. A token is read from the header alone: URLs end up in logs. Raises Unauthorized."""
+        """The caller. Raises Unauthorized, StoreUnavailable."""
         if route.door is not None and route.door.identify is not None:
             return await route.door.identify(request)
+        caller = await self._holder(request, route)
+        if self._revocations is not None:
+            await self._revocations.check(caller)
+        return caller
+
+    async def _holder(self, request: Request, route: GuardedRoute) -> Principal:
+        """Who the token or ticket was issued to. A token is read from the header alone: URLs end up in logs."""
         headers = request.headers.getlist("authorization")
         tickets = request.query_params.getlist(PARAMETER)
         if not headers and len(tickets) == 1 and route.opened_by_ticket and request.method == "GET" and self._tickets:

@@ -11,6 +11,7 @@ from deployments.ingress.auth import Gate, GuardedRoute
 from deployments.ingress.chat_svc import ChatSvc
 from deployments.ingress.default_model import DefaultModel
 from deployments.ingress.downloader import Downloader
+from deployments.ingress.enroll_svc import EnrollSvc
 from deployments.ingress.events import UserEvents
 from deployments.ingress.file_svc import FileSvc
 from deployments.ingress.firehose_svc import FirehoseSvc
@@ -23,6 +24,7 @@ from deployments.ingress.permit_svc import PermitSvc
 from deployments.ingress.policies import Policies
 from deployments.ingress.policy_svc import PolicySvc
 from deployments.ingress.prompt_svc import PromptSvc
+from deployments.ingress.revocations import Revocations
 from deployments.ingress.self_svc import SelfSvc
 from deployments.ingress.service import PromptService
 from deployments.ingress.template_svc import TemplateSvc
@@ -30,12 +32,14 @@ from deployments.ingress.threads import ThreadReader
 from deployments.ingress.tickets import Tickets
 from deployments.ingress.tokens import Tokens
 from deployments.ingress.user_svc import UserSvc
+from deployments.ingress.users_svc import UsersSvc
 from deployments.models import ModelText
 from deployments.settings import Settings
 from deployments.tasks import Supervisor
 from pipeline.accounts import Accounts
 from pipeline.files.file_store import FileStore
 from pipeline.store.default_model import DefaultModelStore
+from pipeline.store.enrolls import EnrollStore
 from pipeline.store.events import EventLog
 from pipeline.store.keys import Keys
 from pipeline.store.listing import Listing
@@ -83,6 +87,7 @@ def route_table(
     queues = {spec.id: ModelQueue(client, keys, spec.id) for spec in settings.models}
     service = PromptService(settings, prompts, hub, texts, default_model, templates, files=files)
     grants = Grants(settings.default_grants, PermitStore(client, keys))
+    revocations = Revocations(accounts.store)
     tickets = Tickets(TicketStore(client, keys))
     policies = Policies(PolicyStore(client, keys))
     services = (
@@ -93,10 +98,19 @@ def route_table(
         FirehoseSvc(events),
         FileSvc(files, downloader, max_body_bytes=settings.max_body_bytes),
         UserSvc(accounts, tokens, max_body_bytes=settings.max_body_bytes),
-        SelfSvc(accounts, grants, tickets, max_body_bytes=settings.max_body_bytes),
+        SelfSvc(accounts, grants, tickets, revocations, max_body_bytes=settings.max_body_bytes),
+        UsersSvc(accounts.store, grants, revocations, max_body_bytes=settings.max_body_bytes),
+        EnrollSvc(EnrollStore(client, keys), revocations, max_body_bytes=settings.max_body_bytes),
         PermitSvc(grants, max_body_bytes=settings.max_body_bytes),
         PolicySvc(policies, max_body_bytes=settings.max_body_bytes),
     )
-    gate = Gate(tokens, grants=grants, tickets=tickets, policies=policies, trusted_proxies=settings.trusted_proxies)
+    gate = Gate(
+        tokens,
+        grants=grants,
+        revocations=revocations,
+        tickets=tickets,
+        policies=policies,
+        trusted_proxies=settings.trusted_proxies,
+    )
     table = [route for svc in services for route in svc.routes(gate)]
     return [*table, *OpenApi([route for route in table if route.door is None]).routes(gate)]

@@ -15,6 +15,7 @@ from deployments.ingress.body import read_json
 from deployments.ingress.fields import PrivateText, WireModel
 from deployments.ingress.grants import Grants
 from deployments.ingress.operation import Operation
+from deployments.ingress.revocations import Revocations
 from deployments.ingress.self_svc_operations import CHANGE_PASSWORD, HAS, STREAM_TICKET
 from deployments.ingress.tickets import Tickets
 from deployments.ingress.timestamps import rfc3339
@@ -43,6 +44,7 @@ class SelfSvc:
         accounts: Accounts,
         grants: Grants,
         tickets: Tickets,
+        revocations: Revocations,
         *,
         max_body_bytes: int,
         clock: Callable[[], float] = time.time,
@@ -50,6 +52,7 @@ class SelfSvc:
         self._accounts = accounts
         self._grants = grants
         self._tickets = tickets
+        self._revocations = revocations
         self._max_body_bytes = max_body_bytes
         self._clock = clock
 
@@ -69,7 +72,7 @@ class SelfSvc:
         await self._body(request)
         caller = principal(request)
         account = await self._accounts.by_id(caller.user_id)
-        if account is None:
+        if account is None or caller.generation < account.token_generation:
             raise Unauthorized
         permission = request.path_params["permission"]
         authorized = is_permission(permission) and await self._grants.allow(caller, permission)
@@ -86,17 +89,20 @@ class SelfSvc:
         )
 
     async def change_password(self, request: Request) -> Response:
-        """Another password for the caller, who must know the present one. Tokens that are out stay good until they expire."""
+        """Another password for the caller, who must know the present one. All of the caller's tokens are worthless then, that
+        of this request too, on every replica within two seconds: log in anew."""
         passwords = _Passwords.parse(await self._body(request))
         for value, name in ((passwords.current_password, "CurrentPassword"), (passwords.new_password, "NewPassword")):
             if not value:
                 raise Missing(name)
+        user_id = principal(request).user_id
         await self._accounts.change_password(
-            user_id=principal(request).user_id,
+            user_id=user_id,
             current=passwords.current_password,
             new=passwords.new_password,
             address=address_of(request) or "",
         )
+        self._revocations.forget(user_id)
         return JSONResponse({})
 
     async def stream_ticket(self, request: Request) -> Response:

@@ -40,6 +40,8 @@ class Claims:
     expires_at: int
     #: Host of the app, of which ``app_id`` is a digest; empty in tokens of older versions.
     app_host: str = ""
+    #: ``Account.token_generation`` when it was issued.
+    generation: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,17 +71,18 @@ class Tokens:
         self.public_pem = self._public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
     def issue(self, account: Account, *, app_id: str, device: str, app_host: str = "") -> IssuedToken:
-        """A token for ``account`` as it is now; later changes of its roles show in the next token."""
+        """A token for ``account`` as it is now; roles that it gets later are in its next token."""
         now = int(self._clock())
         claims = Claims(
             user_id=account.id,
             slug=account.slug,
-            roles=account.roles,
+            roles=account.roles_in(app_id),
             app_id=app_id,
             device=device,
             token_id=new_id("tok"),
             expires_at=now + max(1, int(self._lifetime_s)),
             app_host=app_host,
+            generation=account.token_generation,
         )
         payload = {
             "sub": claims.user_id,
@@ -89,6 +92,7 @@ class Tokens:
             "1ai": claims.app_id,
             "1de": claims.device,
             "1ah": claims.app_host,
+            "1tg": claims.generation,
             "jti": claims.token_id,
             "iat": now,
             "exp": claims.expires_at,
@@ -143,6 +147,7 @@ def _claims(payload: dict[str, Any]) -> Claims:
         token_id=str(payload["jti"]),
         expires_at=int(payload["exp"]),
         app_host=str(payload.get("1ah", "")),
+        generation=int(payload.get("1tg", 0)),
     )
 
 

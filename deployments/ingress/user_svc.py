@@ -96,14 +96,14 @@ class UserSvc:
         return self._token(account, credentials.app_host, credentials.device)
 
     async def read_self(self, request: Request) -> Response:
-        """The caller's account and roles."""
+        """The caller's account, and the roles of the token that asks."""
         # The body has nothing to say (countTokens: tokens are not stored), but a broken one is still refused.
         await read_json(request, max_bytes=self._max_body_bytes)
         account = await self._account(request)
         return JSONResponse(
             {
                 "user": user_object(account),
-                "roles": list(account.roles),
+                "roles": list(principal(request).roles),
                 "organizations": [],
                 "contacts": [],
                 "tokenCount": 0,
@@ -126,8 +126,10 @@ class UserSvc:
         return credentials
 
     async def _account(self, request: Request) -> Account:
-        account = await self._accounts.by_id(principal(request).user_id)
-        if account is None:
+        caller = principal(request)
+        account = await self._accounts.by_id(caller.user_id)
+        # The gate may have looked a moment ago; a token that was revoked since must not get another one.
+        if account is None or caller.generation < account.token_generation:
             raise Unauthorized
         return account
 

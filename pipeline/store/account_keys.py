@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import hashlib
 
+from pipeline.store.keys import Keys
+
 
 class AccountKeys:
     """Names below one namespace."""
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
+        self._keys = Keys(namespace)
 
     def user(self, user_id: str) -> str:
         """Hash: one account."""
-        return f"{self.namespace}:user:{user_id}"
+        return str(self._keys.account(user_id))
 
     def slug(self, slug: str) -> str:
         """String: id of the account that has this slug."""
-        return f"{self.namespace}:user-slug:{slug}"
+        return str(self._keys.slug(slug))
+
+    def everybody(self) -> str:
+        """Sorted set: ids of accounts by the time of their registration."""
+        return str(self._keys.accounts())
 
     def login_attempts(self, slug: str, address: str) -> str:
         """Counter with an expiry. Hashed: a slug that nobody has may be anything, of any length."""

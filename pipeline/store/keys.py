@@ -56,6 +56,13 @@ LAYOUT = {
     "user_files": "f-user:{}:{}",  # uploads or downloads:user; file id -> time of creation
     "user_urls": "f-urls:{}",  # user -> hash: digest of a URL -> id of the file downloaded from it
     "unsettled_files": "f-unsettled",  # file id -> time at which whoever sweeps removes its blob
+    # who there is, and in which role
+    "account": "user:{}",  # user -> hash; enrolled: JSON list of role and app; tokens: their generation
+    "slug": "user-slug:{}",  # slug -> user
+    "accounts": "users",  # user -> time of the registration (µs)
+    "enroll": "enroll:{}",  # enroll id -> hash
+    "user_enrolls": "enrolls-user:{}",  # user -> set of enroll ids
+    "role_enrolls": "enrolls-role:{}",  # role -> sorted set of enroll ids, all scored 0
     # who may do what, how often
     "policy_table": "policies",  # hash: id -> policy
     "permit_table": "permits",  # hash: id -> permit

@@ -188,6 +188,9 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/user-svc/register"): _ACCOUNT,
     ("POST", "/user-svc/change-password"): {"currentPassword": "correct horse", "newPassword": "battery staple"},
     ("PUT", "/user-svc/permits"): {"permits": [{"permission": "prompt-svc:prompt:view", "roles": ["x"]}]},
+    ("PUT", "/user-svc/enrolls"): {"enrolls": [{"role": "x:y", "userId": "x"}]},
+    ("POST", "/user-svc/enrolls"): {"role": "x:y"},
+    ("DELETE", "/user-svc/enrolls"): {"ids": ["x"]},
     ("PUT", "/policy-svc/instance/{instance_id}"): {
         "instance": {"templateId": "blocklist", "parameters": {"blocklist": {"blockedIPs": ["192.0.2.1"]}}}
     },

@@ -33,6 +33,12 @@ schemathesis.openapi.format("https-url", st.sampled_from(["https://images.exampl
 FILES: list[str] = []
 schemathesis.openapi.format("file-id", st.builds(lambda: FILES[-1] if FILES else "file-none"))
 
+# Of those who lose their tokens or roles in a test: nobody's calls are theirs.
+USERS: list[str] = []
+schemathesis.openapi.format("user-id", st.builds(lambda: USERS[-1] if USERS else "usr-none"))
+ENROLLS: list[str] = []
+schemathesis.openapi.format("enroll-id", st.builds(lambda: ENROLLS[-1] if ENROLLS else "enr-none"))
+
 SCHEMA = schemathesis.openapi.from_dict(document(routes()), config=SchemathesisConfig())
 # Neither NUL nor lone surrogates are sent: no string may hold them (tests/unit/test_body.py).
 SCHEMA.config.generation.allow_x00 = False
@@ -45,13 +51,18 @@ def app(valkey: str, _database_numbers: Iterator[int]) -> Iterator[WholeApp]:
         with running.client("alice") as alice:
             answer = alice.put("/file-svc/upload", files={"file": ("a.png", IMAGE)})
         FILES.append(answer.json()["upload"]["fileId"])
+        USERS.append(running.user_id("eve"))
+        with running.client("root") as root:
+            enrolls = {"enrolls": [{"role": "news-svc:editor", "userId": running.user_id("eve")}]}
+            answer = root.put("/user-svc/enrolls", json=enrolls)
+        ENROLLS.append(answer.json()["enrolls"][0]["id"])
         yield running
 
 
 def caller(case: schemathesis.Case) -> str:
-    """A user, or an admin where nobody else gets in."""
-    row = ROWS[f"{case.operation.method.upper()} {case.operation.path}"]
-    return "root" if row.audience is For.ADMIN else "alice"
+    """A user, or an admin where nobody else gets in, or sees what is there."""
+    name = f"{case.operation.method.upper()} {case.operation.path}"
+    return "root" if ROWS[name].audience is For.ADMIN or name == "DELETE /user-svc/tokens" else "alice"
 
 
 @SCHEMA.parametrize()

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 import httpx
+import redis
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from redis.exceptions import RedisError
@@ -85,17 +86,28 @@ class FirstPart:
 class WholeApp:
     """A running one."""
 
-    def __init__(self, url: str, accounts: Mapping[str, Account]) -> None:
+    def __init__(self, url: str, accounts: Mapping[str, Account], redis_url: str) -> None:
         self.url = url
         self._accounts = accounts
+        self._redis_url = redis_url
 
     def token(self, slug: str, *, age_s: float = 0, roles: Sequence[str] | None = None) -> str:
-        """An access token of ``alice``, ``bob`` or ``root`` (the admin), issued some time ago, perhaps with other roles."""
-        account = self._accounts[slug]
+        """An access token of ``alice``, ``bob``, ``eve`` or ``root`` (the admin), issued some time ago, perhaps with other roles.
+        It is good even if the user's earlier ones are not any more."""
+        account = replace(self._accounts[slug], token_generation=self._generation(slug))
         if roles is not None:
             account = replace(account, roles=tuple(roles))
         tokens = Tokens(_key(), lifetime_s=TOKEN_S, clock=lambda: time.time() - age_s)
         return tokens.issue(account, app_id="app-1", device="test").encoded
+
+    def user_id(self, slug: str) -> str:
+        return self._accounts[slug].id
+
+    def _generation(self, slug: str) -> int:
+        key = AccountKeys(settings_for(self._redis_url).redis_namespace).user(self.user_id(slug))
+        with suppress(RedisError), redis.Redis.from_url(self._redis_url) as store:
+            return int(store.hget(key, "tokens") or 0)  # type: ignore[arg-type]
+        return 0
 
     def client(self, slug: str | None = None) -> httpx.Client:
         headers = {} if slug is None else {"Authorization": f"Bearer {self.token(slug)}"}
@@ -134,7 +146,7 @@ def _key() -> RSAPrivateKey:
 
 @contextmanager
 def running_app(redis_url: str) -> Iterator[WholeApp]:
-    """Serve the whole table on loopback, with two users and an admin in the store, if there is one."""
+    """Serve the whole table on loopback, with three users and an admin in the store, if there is one."""
     made: dict[str, Account] = {}
     folder = tempfile.TemporaryDirectory()
     settings = settings_for(redis_url).model_copy(update={"data_dir": folder.name})
@@ -145,7 +157,8 @@ def running_app(redis_url: str) -> Iterator[WholeApp]:
         supervisor = Supervisor()
         files = open_file_store(client, settings)
         accounts = Accounts(RedisAccounts(client, AccountKeys(settings.redis_namespace)), Passwords(cheap_hasher()))
-        for slug, roles in (("alice", [Role.USER]), ("bob", [Role.USER]), ("root", [Role.ADMIN, Role.USER])):
+        for slug in ("alice", "bob", "eve", "root"):
+            roles = [Role.ADMIN, Role.USER] if slug == "root" else [Role.USER]
             made[slug] = await accounts.draft(slug=slug, password="correct horse", name="", roles=tuple(roles))
             with suppress(StoreUnavailable, RedisError):
                 await accounts.store.create(made[slug])
@@ -184,7 +197,7 @@ def running_app(redis_url: str) -> Iterator[WholeApp]:
         try:
             wait_for(lambda: server.started or not thread.is_alive(), what="the app's start")
             assert thread.is_alive()
-            yield WholeApp(f"http://127.0.0.1:{listening.getsockname()[1]}", made)
+            yield WholeApp(f"http://127.0.0.1:{listening.getsockname()[1]}", made, redis_url)
         finally:
             server.should_exit = True
             thread.join(20)

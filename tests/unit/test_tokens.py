@@ -89,6 +89,7 @@ def test_the_claims_on_the_wire():
         "1ai": "app-1",
         "1de": "cli",
         "1ah": "",
+        "1tg": 0,
         "jti": issued.claims.token_id,
         "iat": NOW,
         "exp": NOW + 3600,

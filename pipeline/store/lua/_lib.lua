@@ -302,3 +302,25 @@ local function forget_replica(model, replica)
   redis.call('HDEL', K.nodes(model), replica)
   redis.call('HDEL', K.used(model), replica)
 end
+
+-- Write down in an account the roles that its enrolls give, each with its app, in one field: who reads the account reads all of it
+-- at once. Returns whether it has lost one by it.
+local function note_roles(user, now)
+  local had = redis.call('HGET', K.account(user), 'enrolled') or '[]'
+  local has, seen = {}, {}
+  for _, id in ipairs(redis.call('SMEMBERS', K.user_enrolls(user))) do
+    local pair = redis.call('HMGET', K.enroll(id), 'role', 'app')
+    local said = cjson.encode(pair)
+    if not seen[said] then
+      seen[said] = true
+      has[#has + 1] = pair
+    end
+  end
+  -- An empty table would be an object.
+  redis.call('HSET', K.account(user), 'enrolled', #has > 0 and cjson.encode(has) or '[]',
+    'updated_at', string.format('%.6f', now / 1000000))
+  for _, pair in ipairs(cjson.decode(had)) do
+    if not seen[cjson.encode(pair)] then return true end
+  end
+  return false
+end

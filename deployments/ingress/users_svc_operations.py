@@ -1,0 +1,40 @@
+"""What the routes about accounts say of themselves in the OpenAPI document."""
+
+from __future__ import annotations
+
+from deployments.ingress.accepted import Form, name_of, one_or_list
+from deployments.ingress.operation import INTEGER, NOTHING, STRING, TIME, Component, Operation, exactly, list_of
+
+#: Users of one request by id.
+MOST_IDS = 100
+#: Characters of an id.
+MAX_ID = 128
+IDS: Form = one_or_list(name_of(MAX_ID), maxItems=MOST_IDS)
+
+USER_RECORD = Component(
+    name="UserRecord",
+    schema=exactly(
+        {"id": STRING, "slug": STRING, "roles": list_of(STRING), "createdAt": TIME, "updatedAt": TIME},
+        {"name": STRING},
+    ),
+)
+#: The answer of a listing.
+LISTED = exactly(
+    {"users": list_of(USER_RECORD)},
+    {
+        "after": {**TIME, "description": "There are more: send it as `afterTime`"},
+        "count": {**INTEGER, "minimum": 0},
+    },
+)
+REVOKE = Operation(
+    request={
+        "type": "object",
+        "properties": {
+            "userId": {"anyOf": [{"type": "string", "format": "user-id"}, {"enum": ["", None]}]},
+            "allTokens": {"type": ["boolean", "null"], "description": "All are meant anyway"},
+            "device": {"enum": ["", None], "description": "Tokens are not told apart"},
+        },
+    },
+    response=NOTHING,
+    errors=(404,),
+)
