@@ -34,6 +34,7 @@ from deployments.ingress.fields import Integer, Object, PrivateText, Strings, Te
 from deployments.ingress.operation import NOTHING, Operation
 from deployments.ingress.own_files import FileLookup, own_files
 from deployments.ingress.prompt_request import Id
+from deployments.ingress.routing import RoutesBelow
 from deployments.settings import Settings
 from pipeline.conversation import Author
 from pipeline.errors import InvalidField, Shown
@@ -117,17 +118,7 @@ class ChatSvc:
         self._files = files
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
-        def route(
-            method: str,
-            path: str,
-            endpoint: Any,
-            access: Permission | Access,
-            operation: Operation,
-            **options: bool,
-        ) -> GuardedRoute:
-            path = f"/chat-svc{path}"
-            return GuardedRoute(method, path, endpoint, access=access, gate=gate, operation=operation, **options)
-
+        route = RoutesBelow("/chat-svc", gate)
         saves_thread = Operation(request=ThreadRequest, response=THREAD_SAVED)
         lists_threads = Operation(request=ThreadsRequest, response=THREADS)
         lists_messages = Operation(request=MessagesRequest, response=MESSAGES)

@@ -27,6 +27,7 @@ from deployments.ingress.file_svc_operations import (
 )
 from deployments.ingress.multipart import uploaded_file
 from deployments.ingress.operation import TIME, Operation
+from deployments.ingress.routing import RoutesBelow
 from deployments.ingress.wire import timestamp
 from pipeline.errors import InvalidField, NotFound, Shown
 from pipeline.files.file_store import FileStore
@@ -65,9 +66,7 @@ class FileSvc:
         self._max_body_bytes = max_body_bytes
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
-        def route(method: str, path: str, endpoint: Any, access: Permission, operation: Operation) -> GuardedRoute:
-            return GuardedRoute(method, f"/file-svc{path}", endpoint, access=access, gate=gate, operation=operation)
-
+        route = RoutesBelow("/file-svc", gate)
         lists = Operation(request=ListUploads, response=UPLOADS)
 
         return [

@@ -15,7 +15,7 @@ from deployments.ingress.default_model import DefaultModel
 from deployments.ingress.model_choice import find_model
 from deployments.ingress.model_state import ModelState, ServeControl, ServeView, State, model_state
 from deployments.ingress.model_svc_operations import DONE, GET, HEALTH, LIST, PLATFORMS, STATUS, of_model
-from deployments.ingress.operation import Operation
+from deployments.ingress.routing import RoutesBelow
 from deployments.settings import ModelSpec, Settings, deployment_name
 from pipeline.errors import NotFound, ServerError
 from pipeline.store.connection import translated_errors
@@ -53,20 +53,17 @@ class ModelSvc:
         self._serve = serve
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
-        def route(method: str, path: str, endpoint: Any, access: Permission, operation: Operation) -> GuardedRoute:
-            if "{model_id}" in path:
-                operation = of_model(operation, self._settings)
-            return GuardedRoute(method, f"/model-svc{path}", endpoint, access=access, gate=gate, operation=operation)
-
+        route = RoutesBelow("/model-svc", gate)
+        status, get, done = (of_model(operation, self._settings) for operation in (STATUS, GET, DONE))
         return [
             route("GET", "/default-model/status", self.default_status, Permission.MODEL_VIEW, STATUS),
-            route("GET", "/model/{model_id}/status", self.status, Permission.MODEL_VIEW, STATUS),
-            route("GET", "/model/{model_id}", self.get, Permission.MODEL_VIEW, GET),
+            route("GET", "/model/{model_id}/status", self.status, Permission.MODEL_VIEW, status),
+            route("GET", "/model/{model_id}", self.get, Permission.MODEL_VIEW, get),
             route("POST", "/models", self.list, Permission.MODEL_VIEW, LIST),
             route("POST", "/platforms", self.platforms, Permission.PLATFORM_VIEW, PLATFORMS),
             route("PUT", "/default-model/start", self.start_default, Permission.MODEL_CREATE, DONE),
-            route("PUT", "/model/{model_id}/start", self.start, Permission.MODEL_CREATE, DONE),
-            route("PUT", "/model/{model_id}/make-default", self.make_default, Permission.MODEL_EDIT, DONE),
+            route("PUT", "/model/{model_id}/start", self.start, Permission.MODEL_CREATE, done),
+            route("PUT", "/model/{model_id}/make-default", self.make_default, Permission.MODEL_EDIT, done),
             GuardedRoute("GET", "/health", self.health, access=Access.PUBLIC, gate=gate, operation=HEALTH),
         ]
 

@@ -18,6 +18,7 @@ from deployments.ingress.fields import ExactStrings, Strings, Text, WireModel, h
 from deployments.ingress.grants import Grants
 from deployments.ingress.operation import Operation
 from deployments.ingress.permit_svc_operations import LISTED, save
+from deployments.ingress.routing import RoutesBelow
 from deployments.ingress.timestamps import rfc3339
 from deployments.ingress.tokens import app_id_of
 from pipeline.accounts import is_slug
@@ -84,23 +85,12 @@ class PermitSvc:
         self._clock = clock
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
+        route = RoutesBelow("/user-svc", gate)
+        saves = save(known=_KNOWN, most=MOST_AT_ONCE, name=name_of(_MAX_TEXT))
+        lists = Operation(request=PermitFilter, response=LISTED)
         return [
-            GuardedRoute(
-                "PUT",
-                "/user-svc/permits",
-                self.save,
-                access=Permission.PERMIT_EDIT,
-                gate=gate,
-                operation=save(known=_KNOWN, most=MOST_AT_ONCE, name=name_of(_MAX_TEXT)),
-            ),
-            GuardedRoute(
-                "POST",
-                "/user-svc/permits",
-                self.list,
-                access=Permission.PERMIT_VIEW,
-                gate=gate,
-                operation=Operation(request=PermitFilter, response=LISTED),
-            ),
+            route("PUT", "/permits", self.save, Permission.PERMIT_EDIT, saves),
+            route("POST", "/permits", self.list, Permission.PERMIT_VIEW, lists),
         ]
 
     async def save(self, request: Request) -> Response:

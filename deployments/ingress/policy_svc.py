@@ -13,9 +13,9 @@ from deployments.ingress.accepted import NO_CONTROLS
 from deployments.ingress.auth import Gate, GuardedRoute, Permission
 from deployments.ingress.body import read_json
 from deployments.ingress.fields import Integer, Strings, Text, WireModel, has_controls
-from deployments.ingress.operation import Operation
 from deployments.ingress.policies import Policies
 from deployments.ingress.policy_svc_operations import LIST, REMOVE, check, upsert
+from deployments.ingress.routing import RoutesBelow
 from pipeline.durations import parse_duration
 from pipeline.errors import InvalidField, NotFound, Shown
 from pipeline.policy import (
@@ -118,9 +118,7 @@ class PolicySvc:
         self._max_body_bytes = max_body_bytes
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
-        def route(method: str, path: str, endpoint: Any, access: Permission, operation: Operation) -> GuardedRoute:
-            return GuardedRoute(method, f"/policy-svc{path}", endpoint, access=access, gate=gate, operation=operation)
-
+        route = RoutesBelow("/policy-svc", gate)
         return [
             route("PUT", "/instance/{instance_id}", self.upsert, Permission.POLICY_INSTANCE_EDIT, upsert(_TEXT)),
             route("DELETE", "/instance/{instance_id}", self.remove, Permission.POLICY_INSTANCE_EDIT, REMOVE),

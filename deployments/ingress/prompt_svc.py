@@ -13,10 +13,10 @@ from starlette.responses import Response
 from deployments.ingress import wire
 from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission, principal
 from deployments.ingress.body import read_json
-from deployments.ingress.operation import Operation
 from deployments.ingress.prompt_request import parse_prompt_request
 from deployments.ingress.prompt_svc_operations import DELETE, LIST, READ, REMOVE, SUBSCRIBE, TYPES, submit
 from deployments.ingress.removal import Removal
+from deployments.ingress.routing import RoutesBelow
 from deployments.ingress.service import PromptService
 from deployments.ingress.sse import event_stream
 from deployments.ingress.threads import Cursor, ThreadReader
@@ -48,17 +48,7 @@ class PromptSvc:
         self._threads = threads
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
-        def route(
-            method: str,
-            path: str,
-            endpoint: Any,
-            access: Permission | Access,
-            operation: Operation,
-            **options: bool,
-        ) -> GuardedRoute:
-            path = f"/prompt-svc{path}"
-            return GuardedRoute(method, path, endpoint, access=access, gate=gate, operation=operation, **options)
-
+        route = RoutesBelow("/prompt-svc", gate)
         stream = "/prompts/{thread_id}/responses/subscribe"
         return [
             route("POST", "/prompt", self.submit, Permission.PROMPT_CREATE, submit(self._settings), limited=True),

@@ -14,8 +14,8 @@ from deployments.ingress.auth import Access, Gate, GuardedRoute, address_of, pri
 from deployments.ingress.body import read_json
 from deployments.ingress.fields import PrivateText, WireModel
 from deployments.ingress.grants import Grants
-from deployments.ingress.operation import Operation
 from deployments.ingress.revocations import Revocations
+from deployments.ingress.routing import RoutesBelow
 from deployments.ingress.self_svc_operations import CHANGE_PASSWORD, HAS, STREAM_TICKET
 from deployments.ingress.tickets import Tickets
 from deployments.ingress.timestamps import rfc3339
@@ -57,14 +57,11 @@ class SelfSvc:
         self._clock = clock
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
-        def post(path: str, endpoint: Any, operation: Operation) -> GuardedRoute:
-            path = f"/user-svc{path}"
-            return GuardedRoute("POST", path, endpoint, access=Access.AUTHENTICATED, gate=gate, operation=operation)
-
+        route = RoutesBelow("/user-svc", gate)
         return [
-            post("/self/has/{permission}", self.has, HAS),
-            post("/change-password", self.change_password, CHANGE_PASSWORD),
-            post("/stream-ticket", self.stream_ticket, STREAM_TICKET),
+            route("POST", "/self/has/{permission}", self.has, Access.AUTHENTICATED, HAS),
+            route("POST", "/change-password", self.change_password, Access.AUTHENTICATED, CHANGE_PASSWORD),
+            route("POST", "/stream-ticket", self.stream_ticket, Access.AUTHENTICATED, STREAM_TICKET),
         ]
 
     async def has(self, request: Request) -> Response:

@@ -16,6 +16,7 @@ from deployments.ingress.auth import Gate, GuardedRoute, Permission, principal
 from deployments.ingress.body import kind_of, read_json
 from deployments.ingress.fields import PrivateText, Text, WireModel, has_controls
 from deployments.ingress.operation import Operation
+from deployments.ingress.routing import RoutesBelow
 from deployments.ingress.template_svc_operations import DELETE, LIST, SAVED
 from deployments.settings import Settings
 from pipeline.errors import InvalidField, NotFound, Shown
@@ -60,9 +61,7 @@ class TemplateSvc:
         self._templates = templates
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
-        def route(method: str, path: str, endpoint: Any, access: Permission, operation: Operation) -> GuardedRoute:
-            return GuardedRoute(method, f"/prompt-svc{path}", endpoint, access=access, gate=gate, operation=operation)
-
+        route = RoutesBelow("/prompt-svc", gate)
         saves = Operation(request=TemplateRequest, response=SAVED, errors=(409,))
 
         return [

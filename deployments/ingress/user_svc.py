@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from deployments.ingress.auth import Access, Gate, GuardedRoute, address_of, principal
 from deployments.ingress.body import read_json
 from deployments.ingress.fields import ExactText, Private, Text, WireModel
-from deployments.ingress.operation import Operation
+from deployments.ingress.routing import RoutesBelow
 from deployments.ingress.timestamps import rfc3339
 from deployments.ingress.tokens import IssuedToken, Tokens, app_id_of
 from deployments.ingress.user_svc_operations import LOGIN, MAX_HOST, PUBLIC_KEY, REFRESH_TOKEN, REGISTER, SELF
@@ -57,24 +57,13 @@ class UserSvc:
         self._max_body_bytes = max_body_bytes
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
-        def post(
-            path: str, endpoint: Any, access: Access, operation: Operation, *, limited: bool = False
-        ) -> GuardedRoute:
-            return GuardedRoute("POST", path, endpoint, access=access, gate=gate, operation=operation, limited=limited)
-
+        route = RoutesBelow("/user-svc", gate)
         return [
-            post("/user-svc/login", self.login, Access.PUBLIC, LOGIN),
-            post("/user-svc/register", self.register, Access.PUBLIC, REGISTER, limited=True),
-            post("/user-svc/self", self.read_self, Access.AUTHENTICATED, SELF),
-            post("/user-svc/refresh-token", self.refresh_token, Access.AUTHENTICATED, REFRESH_TOKEN),
-            GuardedRoute(
-                "GET",
-                "/user-svc/public-key",
-                self.public_key,
-                access=Access.PUBLIC,
-                gate=gate,
-                operation=PUBLIC_KEY,
-            ),
+            route("POST", "/login", self.login, Access.PUBLIC, LOGIN),
+            route("POST", "/register", self.register, Access.PUBLIC, REGISTER, limited=True),
+            route("POST", "/self", self.read_self, Access.AUTHENTICATED, SELF),
+            route("POST", "/refresh-token", self.refresh_token, Access.AUTHENTICATED, REFRESH_TOKEN),
+            route("GET", "/public-key", self.public_key, Access.PUBLIC, PUBLIC_KEY),
         ]
 
     async def login(self, request: Request) -> Response:
