@@ -110,6 +110,7 @@ ROWS: dict[str, Row] = {
     "PUT /model-svc/default-model/start": Row(audience=For.ADMIN),
     "PUT /model-svc/model/{model_id}/start": Row(audience=For.ADMIN, nobodys="models are the service's"),
     "PUT /model-svc/model/{model_id}/make-default": Row(audience=For.ADMIN, nobodys="models are the service's"),
+    "GET /": Row(audience=For.ANYONE),
     "GET /health": Row(audience=For.ANYONE),
     "GET /openapi.json": Row(audience=For.ANYONE),
     "POST /user-svc/login": Row(audience=For.ANYONE),

@@ -244,7 +244,7 @@ def _fields_at(model: type[BaseModel], location: list[str | int]) -> dict[str, F
     current = model
     for part in location:
         field = by_alias(current).get(str(part))
-        nested = field and _model_of(field)
+        nested = field and model_of(field)
         if not nested:
             return {}
         current = nested
@@ -259,7 +259,7 @@ def _field_at(model: type[BaseModel], location: list[str | int]) -> FieldInfo | 
         if current is None:
             break
         found = by_alias(current).get(str(part))
-        current = _model_of(found) if found else None
+        current = model_of(found) if found else None
     return found
 
 
@@ -267,7 +267,7 @@ def by_alias(model: type[BaseModel]) -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
-def _model_of(field: FieldInfo) -> type[BaseModel] | None:
+def model_of(field: FieldInfo) -> type[BaseModel] | None:
     for option in (field.annotation, *get_args(field.annotation)):
         if isinstance(option, type) and issubclass(option, BaseModel):
             return option

@@ -158,7 +158,7 @@ def _describe(route: GuardedRoute, operation: Operation, components: _Components
     parameters = [_parameter(parameter, components) for parameter in _all_parameters(route, operation)]
     result: dict[str, Any] = {
         "operationId": _identifier(route),
-        "tags": [route.path.split("/")[1].removesuffix(".json")],
+        "tags": [route.path.split("/")[1].removesuffix(".json") or "service"],
         "summary": summary,
         "description": description,
         "security": _security(route),
@@ -190,7 +190,8 @@ def _security(route: GuardedRoute) -> list[dict[str, Any]]:
 
 
 def _success(status: int, operation: Operation, components: _Components) -> dict[str, Any]:
-    content = {operation.media_type: {"schema": components.resolved(operation.response)}}
+    content: dict[str, Any] = {operation.media_type: {"schema": components.resolved(operation.response)}}
+    content |= {media_type: {} for media_type in operation.other_media_types}
     return {"description": _DONE[status], "content": content}
 
 

@@ -43,6 +43,8 @@ class Operation:
     #: Body of a 200.
     response: Schema
     media_type: str = "application/json"
+    #: What a 200 may be as well, for clients that ask for it.
+    other_media_types: tuple[str, ...] = ()
     #: Body of the request; None: whatever is sent is not looked at.
     request: Schema | None = None
     request_media_type: str = "application/json"

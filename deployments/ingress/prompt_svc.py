@@ -13,7 +13,8 @@ from starlette.responses import Response
 from deployments.ingress import wire
 from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission, principal
 from deployments.ingress.body import read_json
-from deployments.ingress.prompt_request import parse_prompt_request
+from deployments.ingress.ignored_keys import warnings_of
+from deployments.ingress.prompt_request import PromptRequest, parse_prompt_request
 from deployments.ingress.prompt_svc_operations import DELETE, LIST, READ, REMOVE, SUBSCRIBE, TYPES, submit
 from deployments.ingress.removal import Removal
 from deployments.ingress.routing import RoutesBelow
@@ -69,18 +70,23 @@ class PromptSvc:
 
         A prompt that failed for good, was cancelled, or is not finished within the server's limit is a 200 too: it was
         accepted, and ``prompt`` tells what became of it. A top-level ``error`` says so in words.
+
+        Unknown keys are ignored; ``warnings`` names them, and the ones that were probably meant.
         """
         caller = principal(request)
-        submission = parse_prompt_request(await self._body(request))
+        body = await self._body(request)
+        submission = parse_prompt_request(body)
+        # At the top, where Go clients take keys that they do not know (contract §0.8).
+        warnings = {"warnings": lines} if (lines := warnings_of(PromptRequest, body)) else {}
         check_priority(submission.priority, highest=HIGHEST if caller.is_admin else self._settings.max_user_priority)
         accepted = await self._service.submit(caller.user_id, submission)
         if not submission.sync:
-            return _json(_answer(accepted.prompt, accepted.queue_position))
+            return _json(_answer(accepted.prompt, accepted.queue_position) | warnings)
         prompt = await self._service.wait(accepted.prompt, self._settings.sync_wait_s)
         answer = await self._with_message(prompt, _answer(prompt, None))
         if not prompt.message_id:
             answer["error"] = self._why_no_answer(prompt)
-        return _json(answer)
+        return _json(answer | warnings)
 
     async def read(self, request: Request) -> Response:
         """One of the caller's own prompts, with its answer once there is one: what a client polls while it waits."""

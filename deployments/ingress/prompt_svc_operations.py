@@ -60,7 +60,11 @@ def submit(settings: Settings) -> Operation:
         },
         response=exactly(
             {"prompt": PROMPT},
-            {**_BESIDE, "error": {**STRING, "description": "Of a sync prompt: why there is no answer"}},
+            {
+                **_BESIDE,
+                "error": {**STRING, "description": "Of a sync prompt: why there is no answer"},
+                "warnings": {**list_of(STRING), "description": "Keys of the request that are ignored"},
+            },
         ),
     )
 

@@ -15,6 +15,7 @@ from deployments.ingress.enroll_svc import EnrollSvc
 from deployments.ingress.events import UserEvents
 from deployments.ingress.file_svc import FileSvc
 from deployments.ingress.firehose_svc import FirehoseSvc
+from deployments.ingress.front_page import FrontPage
 from deployments.ingress.grants import Grants
 from deployments.ingress.hub import Hub
 from deployments.ingress.model_state import ServeControl
@@ -91,6 +92,7 @@ def route_table(
     tickets = Tickets(TicketStore(client, keys))
     policies = Policies(PolicyStore(client, keys))
     services = (
+        FrontPage(),
         PromptSvc(settings, service, listing, messages, threads),
         TemplateSvc(settings, templates),
         ChatSvc(settings, ThreadStore(client, keys, prompts), messages, events, files=files),

@@ -22,7 +22,7 @@ PROMISE = (
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
-_ROUTE = re.compile(r"^## (GET|POST|PUT|DELETE) (/\S+)$", re.MULTILINE)
+_ROUTE = re.compile(r"^## (GET|POST|PUT|DELETE) (/\S*)$", re.MULTILINE)
 
 
 def anchors(page: Path) -> set[str]:

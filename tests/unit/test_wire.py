@@ -243,6 +243,14 @@ async def test_how_far_priority_goes_depends_on_who_asks(token: str, most: int):
             assert reply.json()["error"].startswith(f"priority: got {priority}, allowed is an integer from -10 to ")
 
 
+async def test_a_misspelt_parameter_is_warned_of_beside_the_prompt():
+    body = {"prompt": "x", "paramters": {}, "parameters": {"textToText": {"maxTokns": 5}}}
+    reply = (await client(Stub()).post("/prompt-svc/prompt", json=body)).json()
+    check_json("submit-warnings", reply)
+    waited_for = (await client(Stub()).post("/prompt-svc/prompt", json=body | {"sync": True})).json()
+    assert waited_for["warnings"] == reply["warnings"]
+
+
 async def test_a_prompt_that_is_polled():
     stub = Stub(ended=WAITING, position=3)
     check_json("read-waiting", (await client(stub).get("/prompt-svc/prompt/prom%2F1")).json())
