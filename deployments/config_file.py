@@ -38,12 +38,21 @@ class InvalidConfigFile(ServerError):
         self.problems = tuple(problems)
 
 
+class InvalidPort(ServerError):
+    """PORT of the environment is none."""
+
+    def __init__(self, port: str) -> None:
+        super().__init__(f"PORT: got {_shorten(port)}, allowed is 1 to 65535")
+
+
 def read(path: Path, environ: Mapping[str, str] = os.environ) -> ServeDeploySchema:
     """The configuration in a file, with ``http_options.port`` replaced by ``PORT`` of the environment when it is set.
 
     Raises:
+        InvalidPort: it is set to something else.
         InvalidConfigFile: lists every problem with the full path of its key and what is allowed there.
     """
+    port = _port(environ)
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -53,15 +62,20 @@ def read(path: Path, environ: Mapping[str, str] = os.environ) -> ServeDeploySche
     if not isinstance(document, dict):
         raise InvalidConfigFile(path, ["must be a mapping with the keys of Serve's config file"])
     found = problems(document)
-    port = environ.get("PORT")
-    if port:
-        if not port.isdecimal() or not 0 < int(port) < 65536:
-            found.append(f"PORT in the environment: got {port!r}, allowed is 1 to 65535")
-        elif isinstance(document.setdefault("http_options", {}), dict):
-            document["http_options"]["port"] = int(port)
+    if port and isinstance(document.setdefault("http_options", {}), dict):
+        document["http_options"]["port"] = port
     if found:
         raise InvalidConfigFile(path, found)
     return ServeDeploySchema.model_validate(document)
+
+
+def _port(environ: Mapping[str, str]) -> int | None:
+    port = environ.get("PORT")
+    if not port:
+        return None
+    if not port.isascii() or not port.isdecimal() or not 0 < int(port[:6]) < 65536:
+        raise InvalidPort(port)
+    return int(port)
 
 
 def problems(document: dict[str, Any]) -> list[str]:
@@ -182,7 +196,7 @@ def main(arguments: Sequence[str]) -> int:
     path = Path(arguments[0])
     try:
         read(path)
-    except InvalidConfigFile as error:
+    except (InvalidConfigFile, InvalidPort) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{path}: OK")

@@ -50,6 +50,7 @@ def select(context: typer.Context, name: Name) -> None:
     say(f"selected {name} ({own.config.environment(name).url})")
 
 
+@app.command("list", hidden=True)
 @app.command("ls")
 def list_all(context: typer.Context) -> None:
     """List the services, and whether they can be reached."""

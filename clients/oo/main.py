@@ -52,7 +52,10 @@ for account in (accounts.login, accounts.register, accounts.whoami, accounts.tok
 app.command(rich_help_panel=accounts.PANEL)(accounts.su)
 app.command("set-token", rich_help_panel=accounts.PANEL)(accounts.set_token)
 app.add_typer(
-    environments.app, name="env", help="The services you know: add, select, list.", rich_help_panel=environments.PANEL
+    environments.app,
+    name="env",
+    help="The services you know: `add`, `select`, `ls`, `current`, `rm`.",
+    rich_help_panel=environments.PANEL,
 )
 
 

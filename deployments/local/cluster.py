@@ -6,7 +6,6 @@ import importlib.util
 import logging
 import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -47,7 +46,6 @@ def start_ray(folder: Path) -> str:
     Raises:
         CannotStart: Ray did not come up; with its first words.
     """
-    _forget_old_sessions(folder)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
         context = ray.init(
@@ -65,17 +63,6 @@ def start_ray(folder: Path) -> str:
             f"Ray did not start: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
         ) from error
     return str(context.address_info["gcs_address"])
-
-
-def _forget_old_sessions(folder: Path, keep: int = 2) -> None:
-    """Remove the files of sessions before the last few; none of them runs when this is called."""
-    sessions = sorted(path for path in folder.glob("session_2*") if path.is_dir())
-    for path in sessions[:-keep]:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def session_logs(folder: Path) -> Path:
-    return folder / "session_latest" / "logs"
 
 
 def deploy(config: ServeDeploySchema) -> ServeControllerClient:

@@ -35,13 +35,18 @@ class Folders:
 
     data: Path
     models: Path
-    #: Ray's files. Short, since it holds sockets (107 bytes), and of this service alone, so that a Ray cluster that the
-    #: user runs is neither found nor touched.
+    #: Ray's files while it runs. Short, since it holds sockets (107 bytes), and of this service alone, so that a Ray
+    #: cluster that the user runs is neither found nor touched.
     ray: Path
 
     @property
     def store(self) -> Path:
         return self.data / "valkey"
+
+    @property
+    def logs(self) -> Path:
+        """Ray's and the replicas' of the last run, once it has ended."""
+        return self.data / "logs"
 
     @property
     def lock(self) -> Path:

@@ -18,7 +18,7 @@ from ray.serve._private.client import ServeControllerClient
 from ray.serve.schema import ServeDeploySchema
 
 from deployments import config_file
-from deployments.local import cluster, embedded_model, store_identity
+from deployments.local import cluster, embedded_model, ray_files, store_identity
 from deployments.local.environment import (
     DEFAULT_PASSWORD,
     ROOT,
@@ -80,7 +80,15 @@ def clear_up(folders: Folders) -> None:
     if left:
         say(f"clearing up {len(left)} processes that an earlier run left behind")
         stop_all(left, grace_s=2)
+    put_away_ray_files(folders)
     folders.record.unlink(missing_ok=True)
+
+
+def put_away_ray_files(folders: Folders) -> None:
+    try:
+        ray_files.put_away(folders.ray, folders.logs)
+    except OSError as error:
+        say(f"the logs of the last run stay in {folders.ray}: {error}")
 
 
 def announce(url: str, folders: Folders, seconds: float, host: str) -> None:
@@ -94,7 +102,7 @@ Prompt Svc runs at {url} (up after {seconds:.1f} s{reachable})
   try     TOKEN=$(curl -s {url}/user-svc/login {json_type} -d '{login}' | grep -o 'eyJ[^"]*' | head -n 1)
           curl -s {url}/prompt-svc/prompt -H "Authorization: Bearer $TOKEN" {json_type} \\
             -d '{{"prompt": "What is the capital of France?", "sync": true}}'
-  logs    {cluster.session_logs(folders.ray)}
+  logs    {ray_files.session_logs(folders.ray)}, and when it has stopped {folders.logs}
   data    {folders.data}
   stop    Ctrl-C
 ready {url}""")
@@ -180,6 +188,7 @@ class LocalService:
         if self._ray_started:
             say("stopping")
             cluster.stop(self._client, self.folders.ray)
+            put_away_ray_files(self.folders)
         if self._store:
             self._store.stop()
         self.folders.record.unlink(missing_ok=True)

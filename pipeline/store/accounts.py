@@ -57,10 +57,11 @@ class RedisAccounts:
 
     async def page(self, *, descending: bool, after_us: int | None, limit: int) -> AccountPage:
         behind = ("+inf" if descending else "-inf") if after_us is None else f"({after_us}"
-        entries = await self._client.zrange(
+        # The client's type of it tells nothing of ``withscores``.
+        entries: Any = await self._client.zrange(
             self._keys.everybody(),
-            behind,  # type: ignore[arg-type]  # scores may be exclusive
-            "-inf" if descending else "+inf",  # type: ignore[arg-type]
+            behind,
+            "-inf" if descending else "+inf",
             desc=descending,
             byscore=True,
             withscores=True,

@@ -100,6 +100,9 @@ def test_ctrl_c_stops_all_of_it_within_15_seconds_and_a_new_start_works_after_ki
         assert service.stop(timeout_s=15) == 0
         assert wait_gone(ours, 0) == []
         assert not (tmp_path / "run.json").exists()
+        # Of Ray's files only the logs stay, and where the data is.
+        assert list(Path(before.ray_folder).iterdir()) == []
+        assert any((tmp_path / "logs").rglob("*replica*.log"))
         assert bystander.poll() is None
     finally:
         service.stop()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.config_file import InvalidConfigFile, main, problems, read
+from deployments.config_file import InvalidConfigFile, InvalidPort, main, problems, read
 
 FILE = Path(__file__).resolve().parents[2] / "serve_config.yaml"
 PRODUCT_MODELS = {
@@ -139,5 +139,17 @@ def test_a_file_that_is_not_yaml_or_not_there_is_one_problem(tmp_path: Path) -> 
 def test_port_of_the_environment_replaces_the_ports_value() -> None:
     assert read(FILE, {}).http_options.port == 11337
     assert read(FILE, {"PORT": "8123"}).http_options.port == 8123
-    with pytest.raises(InvalidConfigFile, match="PORT in the environment: got '99999', allowed is 1 to 65535"):
-        read(FILE, {"PORT": "99999"})
+    assert read(FILE, {"PORT": ""}).http_options.port == 11337
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "99999", "-1", "8 080", "8080.0", "٣", "9" * 5000])
+def test_a_port_that_is_none_is_the_environments_fault_and_not_the_files(
+    port: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InvalidPort) as refused:
+        read(FILE, {"PORT": port})
+    assert refused.value.message.startswith(f"PORT: got {port[:3]!r}"[:-1])
+    assert refused.value.message.endswith(", allowed is 1 to 65535")
+    monkeypatch.setenv("PORT", port)
+    assert main([str(FILE)]) == 1
+    assert capsys.readouterr().err == f"{refused.value.message}\n"

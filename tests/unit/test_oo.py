@@ -332,6 +332,7 @@ def test_environments(terminal: Terminal):
 def test_the_list_of_environments(user: Terminal):
     user.oo("env", "add", "nowhere", "http://127.0.0.1:1")
     rows = json.loads(user.oo("env", "ls")[1])
+    assert json.loads(user.oo("env", "list")[1]) == rows
     assert [(row["name"], row["user"], row["selected"]) for row in rows] == [
         ("local", "alice", False),
         ("nowhere", "", True),
