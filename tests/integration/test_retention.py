@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from deployments.settings import RetentionSpec
 from pipeline.states import Status
 from pipeline.store.queue import ModelQueue
 from pipeline.store.retention import Retention
+from tests.integration.contents import everything_in
 from tests.integration.listing_store import Store
 
 DAY_US = 86_400 * 10**6
@@ -25,21 +24,6 @@ async def age(store: Store, days: float) -> None:
     for status in Status:
         for ref, ended in await store.client.zrange(store.keys.ended(status), 0, -1, withscores=True):
             await store.client.zadd(store.keys.ended(status), {ref: ended - days * DAY_US})
-
-
-async def everything_in(store: Store) -> list[bytes]:
-    """Names and values of all keys, as bytes."""
-    found: list[bytes] = []
-    async for key in store.client.scan_iter():
-        kind = await store.client.type(key)
-        read: Any = {
-            b"hash": lambda k: store.client.hgetall(k),
-            b"zset": lambda k: store.client.zrange(k, 0, -1),
-            b"stream": lambda k: store.client.xrange(k),
-            b"string": lambda k: store.client.get(k),
-        }[kind]
-        found.append(key + repr(await read(key)).encode())
-    return found
 
 
 async def one_of_each(store: Store) -> None:
@@ -87,14 +71,14 @@ async def test_each_status_is_kept_as_long_as_it_is_set_to(
 
 
 async def test_nothing_of_an_erased_prompt_is_left(store: Store) -> None:
-    before = await everything_in(store)
+    before = await everything_in(store.client)
     await one_of_each(store)
     for name in ("again", "busy", "waits"):
         await store.prompts.cancel(f"ann/{name}")
-    assert any(CANARY.encode() in item for item in await everything_in(store))
+    assert any(CANARY.encode() in item for item in await everything_in(store.client))
     await age(store, 2)
     assert await retention(store, completed=1, abandoned=1, canceled=1).erase_expired() == 6
-    left = await everything_in(store)
+    left = await everything_in(store.client)
     assert not [item for item in left if CANARY.encode() in item or b"done" in item.replace(b"t:ann/thread-done", b"")]
     # Counters of queues and the places that threads gave out stay, the latter for a week.
     assert before == []
