@@ -25,6 +25,7 @@ from deployments.ingress.chat_svc_operations import (
     GET_MESSAGES,
     GET_THREAD,
     MESSAGES,
+    THREAD_LINKS,
     THREAD_SAVED,
     THREADS,
     WITH_TEXT,
@@ -119,7 +120,7 @@ class ChatSvc:
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
         route = RoutesBelow("/chat-svc", gate)
-        saves_thread = Operation(request=ThreadRequest, response=THREAD_SAVED)
+        saves_thread = Operation(request=ThreadRequest, response=THREAD_SAVED, links=THREAD_LINKS)
         lists_threads = Operation(request=ThreadsRequest, response=THREADS)
         lists_messages = Operation(request=MessagesRequest, response=MESSAGES)
         saves_message = Operation(request={"allOf": [MessageRequest, WITH_TEXT]}, response=NOTHING, errors=(409,))

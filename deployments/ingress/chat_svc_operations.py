@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deployments.ingress.accepted import NOT_BLANK
 from deployments.ingress.firehose_svc_operations import LAST_EVENT_ID
-from deployments.ingress.operation import NOTHING, STRING, Component, Operation, event_stream_of, exactly, list_of
+from deployments.ingress.operation import NOTHING, STRING, Component, Link, Operation, event_stream_of, exactly, list_of
 from deployments.ingress.wire_schemas import MESSAGE, THREAD
 
 #: A GET has no body in most clients, so that its document has none; a broken one is refused all the same.
@@ -20,6 +20,17 @@ WITH_TEXT = {
     "properties": {"text": {"type": ["string", "number", "boolean"], "pattern": NOT_BLANK}},
     "required": ["text"],
 }
+_THREAD_ID = "$response.body#/thread/id"
+#: Where a saved thread is.
+THREAD_LINKS = tuple(
+    Link(to=name, parameter="thread_id", value=_THREAD_ID)
+    for name in (
+        "GET /chat-svc/thread/{thread_id}",
+        "DELETE /chat-svc/thread/{thread_id}",
+        "POST /chat-svc/thread/{thread_id}/message",
+        "GET /chat-svc/thread/{thread_id}/messages",
+    )
+)
 DELETE = Operation(response=NOTHING)
 GET_THREAD = Operation(response=THREAD_SAVED)
 GET_MESSAGES = Operation(response=MESSAGES, errors=_OF_A_BODY)

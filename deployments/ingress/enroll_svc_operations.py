@@ -84,7 +84,15 @@ LIST = Operation(
 DROP = Operation(
     request={
         "type": "object",
-        "properties": {"ids": {"type": "array", "items": _ENROLL_ID, "minItems": 1, "maxItems": MOST_AT_ONCE}},
+        "properties": {
+            "ids": {
+                "anyOf": [
+                    *_ENROLL_ID["anyOf"],
+                    {"type": "array", "items": _ENROLL_ID, "minItems": 1, "maxItems": MOST_AT_ONCE},
+                ],
+                "description": "Several, or one without an array",
+            }
+        },
         "required": ["ids"],
     },
     response=NOTHING,

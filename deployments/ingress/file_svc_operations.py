@@ -11,6 +11,7 @@ from deployments.ingress.operation import (
     STRING,
     TIME,
     Component,
+    Link,
     Operation,
     Parameter,
     exactly,
@@ -60,6 +61,10 @@ UPLOAD = Operation(
     request_media_type="multipart/form-data",
     response=exactly({"upload": UPLOAD_OBJECT}),
     errors=(408, 429),
+    links=tuple(
+        Link(to=name, parameter="file_id", value="$response.body#/upload/fileId")
+        for name in ("GET /file-svc/serve/upload/{file_id}", "DELETE /file-svc/upload/{file_id}")
+    ),
 )
 #: The answer of a listing.
 UPLOADS = exactly({"uploads": list_of(UPLOAD_OBJECT)})

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from deployments.ingress.accepted import NULL, either
 from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission
 from deployments.ingress.fields import WireModel
-from deployments.ingress.operation import STRING, Component, Operation, Parameter, Schema, exactly
+from deployments.ingress.operation import STRING, Component, Link, Operation, Parameter, Schema, exactly
 from deployments.ingress.tickets import PARAMETER
 
 OPENAPI_VERSION = "3.1.0"
@@ -157,7 +157,7 @@ def _describe(route: GuardedRoute, operation: Operation, components: _Components
     summary, description = _words(route)
     parameters = [_parameter(parameter, components) for parameter in _all_parameters(route, operation)]
     result: dict[str, Any] = {
-        "operationId": _identifier(route),
+        "operationId": _identifier(route.name),
         "tags": [route.path.split("/")[1].removesuffix(".json") or "service"],
         "summary": summary,
         "description": description,
@@ -192,7 +192,12 @@ def _security(route: GuardedRoute) -> list[dict[str, Any]]:
 def _success(status: int, operation: Operation, components: _Components) -> dict[str, Any]:
     content: dict[str, Any] = {operation.media_type: {"schema": components.resolved(operation.response)}}
     content |= {media_type: {} for media_type in operation.other_media_types}
-    return {"description": _DONE[status], "content": content}
+    links = {_identifier(link.to): _link(link) for link in operation.links}
+    return {"description": _DONE[status], "content": content, **({"links": links} if links else {})}
+
+
+def _link(link: Link) -> dict[str, Any]:
+    return {"operationId": _identifier(link.to), "parameters": {link.parameter: link.value}}
 
 
 def _words(route: GuardedRoute) -> tuple[str, str]:
@@ -202,9 +207,11 @@ def _words(route: GuardedRoute) -> tuple[str, str]:
     return text.split("\n")[0].rstrip("."), text
 
 
-def _identifier(route: GuardedRoute) -> str:
-    words = re.split(r"[^A-Za-z0-9]+", route.path)
-    return route.method.lower() + "".join(word[:1].upper() + word[1:] for word in words)
+def _identifier(name: str) -> str:
+    """The id of a route that is called ``GET /path``."""
+    method, _, path = name.partition(" ")
+    words = re.split(r"[^A-Za-z0-9]+", path)
+    return method.lower() + "".join(word[:1].upper() + word[1:] for word in words)
 
 
 def _all_parameters(route: GuardedRoute, operation: Operation) -> list[Parameter]:

@@ -33,6 +33,17 @@ class Parameter:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Link:
+    """What a reply leads to: a value in it is a parameter of another route."""
+
+    #: Method and path of that route.
+    to: str
+    #: Name of a parameter in its path, and where the reply has the value: an OpenAPI runtime expression.
+    parameter: str
+    value: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Operation:
     """What the OpenAPI document says of a route beyond its method, path, access and the endpoint's docstring.
 
@@ -53,6 +64,8 @@ class Operation:
     partial: bool = False
     #: Statuses with an error body beyond those above.
     errors: tuple[int, ...] = ()
+    #: Of a 200.
+    links: tuple[Link, ...] = ()
 
 
 def exactly(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> dict[str, Any]:

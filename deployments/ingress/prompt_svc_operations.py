@@ -10,6 +10,7 @@ from deployments.ingress.operation import (
     NOTHING,
     STRING,
     Component,
+    Link,
     Operation,
     Schema,
     event_stream_of,
@@ -24,6 +25,7 @@ from deployments.settings import Settings
 from pipeline.priority import HIGHEST
 from pipeline.prompt_type import PromptType
 
+_PROMPT_ID = "$response.body#/prompt/id"
 #: Beside a Prompt object, not in it: the original's Go client takes no key there that it does not know (contract §0.8).
 _BESIDE: Mapping[str, Schema] = {
     "responseMessage": MESSAGE,
@@ -65,6 +67,15 @@ def submit(settings: Settings) -> Operation:
                 "error": {**STRING, "description": "Of a sync prompt: why there is no answer"},
                 "warnings": {**list_of(STRING), "description": "Keys of the request that are ignored"},
             },
+        ),
+        links=(
+            Link(to="GET /prompt-svc/prompt/{prompt_id}", parameter="prompt_id", value=_PROMPT_ID),
+            Link(to="DELETE /prompt-svc/prompt/{prompt_id}", parameter="prompt_id", value=_PROMPT_ID),
+            Link(
+                to="GET /prompt-svc/prompts/{thread_id}/responses/subscribe",
+                parameter="thread_id",
+                value="$response.body#/prompt/threadId",
+            ),
         ),
     )
 

@@ -17,7 +17,7 @@ from deployments.ingress.body import kind_of, read_json
 from deployments.ingress.fields import PrivateText, Text, WireModel, has_controls
 from deployments.ingress.operation import Operation
 from deployments.ingress.routing import RoutesBelow
-from deployments.ingress.template_svc_operations import DELETE, LIST, SAVED
+from deployments.ingress.template_svc_operations import DELETE, LIST, SAVED, SAVED_LINKS
 from deployments.settings import Settings
 from pipeline.errors import InvalidField, NotFound, Shown
 from pipeline.store.connection import translated_errors
@@ -62,7 +62,7 @@ class TemplateSvc:
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
         route = RoutesBelow("/prompt-svc", gate)
-        saves = Operation(request=TemplateRequest, response=SAVED, errors=(409,))
+        saves = Operation(request=TemplateRequest, response=SAVED, errors=(409,), links=SAVED_LINKS)
 
         return [
             route("POST", "/template", self.save, Permission.TEMPLATE_EDIT, saves),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deployments.ingress.operation import NOTHING, STRING, TIME, Component, Operation, exactly, list_of
+from deployments.ingress.operation import NOTHING, STRING, TIME, Component, Link, Operation, exactly, list_of
 
 TEMPLATE = Component(
     name="Template",
@@ -20,3 +20,4 @@ LIST = Operation(request={"type": "object"}, response=exactly({"templates": list
 DELETE = Operation(response=NOTHING)
 #: The answer to one that was saved.
 SAVED = exactly({"template": TEMPLATE})
+SAVED_LINKS = (Link(to="DELETE /prompt-svc/template/{name}", parameter="name", value="$response.body#/template/name"),)
