@@ -110,6 +110,40 @@ async def test_a_permit_is_good_without_a_new_login(admin: httpx.AsyncClient, us
     await everywhere(ask, 401)
 
 
+async def test_a_role_opens_what_its_permit_says_and_its_loss_ends_the_tokens_that_had_it(
+    admin: httpx.AsyncClient, user: httpx.AsyncClient, connect: Callable[..., httpx.AsyncClient]
+) -> None:
+    me = (await user.post("/user-svc/self")).json()["user"]
+    (found,) = (await admin.post("/user-svc/users", json={"search": me["slug"]})).json()["users"]
+    assert (found["id"], found["roles"]) == (me["id"], ["user-svc:user"])
+    role = f"{me['slug']}-team:reader"
+    permit = {"id": role, "permission": "policy-svc:instance:view", "roles": [role]}
+    assert (await admin.put("/user-svc/permits", json={"permits": [permit]})).status_code == 200
+    enroll = {"role": role, "userId": me["id"]}
+    assert (await user.put("/user-svc/enrolls", json={"enrolls": [enroll]})).status_code == 401
+    (made,) = (await admin.put("/user-svc/enrolls", json={"enrolls": [enroll]})).json()["enrolls"]
+
+    async def renewed() -> httpx.AsyncClient:
+        return connect((await user.post("/user-svc/refresh-token")).json()["token"]["token"])
+
+    reader = await renewed()
+    assert (await reader.post("/user-svc/self")).json()["roles"] == ["user-svc:user", role]
+
+    async def ask() -> int:
+        return (await reader.post("/policy-svc/instances")).status_code
+
+    await everywhere(ask, 200)
+    assert (await user.post("/policy-svc/instances")).status_code == 401
+    assert (await admin.request("DELETE", "/user-svc/enrolls", json={"ids": [made["id"]]})).status_code == 200
+    await everywhere(ask, 401)
+    # Not the role alone: the token. The user logs in anew, without it.
+    assert (await reader.post("/prompt-svc/prompts")).status_code == 401
+    login = {"appHost": "unnamed", "slug": me["slug"], "password": "correct horse battery"}
+    again = connect((await reader.post("/user-svc/login", json=login)).json()["token"]["token"])
+    assert (await again.post("/user-svc/self")).json()["roles"] == ["user-svc:user"]
+    assert (await again.post("/prompt-svc/prompts")).status_code == 200
+
+
 def logs_of(service: Service) -> str:
     files = Path(service.record.ray_folder, "session_latest", "logs").rglob("*")
     return "".join(file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file())

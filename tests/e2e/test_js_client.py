@@ -102,6 +102,22 @@ CALLS: dict[str, Call] = {
         route="PUT /user-svc/permits",
         gives=lambda v: [permit["permissions"] for permit in v["permits"]] == [["prompt-svc:prompt:view"]],
     ),
+    "user.listUsers": Call(
+        route="POST /user-svc/users",
+        gives=lambda v: (
+            (v["count"], [user["slug"] for user in v["users"]], v["users"][0]["roles"])
+            == (1, [SLUG], ["user-svc:user"])
+        ),
+    ),
+    "user.saveEnrolls": Call(
+        route="PUT /user-svc/enrolls", gives=lambda v: [e["role"] for e in v["enrolls"]] == ["js-svc:reader"]
+    ),
+    "user.listEnrolls": Call(
+        route="POST /user-svc/enrolls", gives=lambda v: [e["role"] for e in v["enrolls"]] == ["js-svc:reader"]
+    ),
+    "user.refreshToken with the role": Call(
+        route="POST /user-svc/refresh-token", gives=lambda v: v["roles"] == ["user-svc:user", "js-svc:reader"]
+    ),
     "prompt.prompt": Call(
         route="POST /prompt-svc/prompt", gives=lambda v: _answered(v) and v["prompt"]["threadId"] == f"{SLUG}-thread"
     ),
@@ -178,6 +194,10 @@ CALLS: dict[str, Call] = {
     "policy.check": Call(
         route="POST /policy-svc/check", gives=lambda v: [answer["allowed"] for answer in v] == [True, False]
     ),
+    # The last ones of the user, whose tokens end with them.
+    "user.deleteEnrolls": Call(route="DELETE /user-svc/enrolls", gives=_nothing),
+    "user.readSelf with a token that said otherwise": Call(route="POST /user-svc/self", fails=401),
+    "user.revokeTokens": Call(route="DELETE /user-svc/tokens", gives=_nothing),
 }
 
 

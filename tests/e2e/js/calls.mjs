@@ -20,7 +20,7 @@ const { url, slug, admin, model, calls } = JSON.parse(process.argv[2]);
 const password = "correct horse battery";
 // Answered in a few words: the model is small, and so may be the machine.
 const question = "What is the capital of France?";
-const seen = { user: "", root: "", thread: "", upload: "" };
+const seen = { user: "", root: "", userId: "", enroll: "", thread: "", upload: "" };
 
 const configuration = (apiKey) => new Configuration({ basePath: url, ...(apiKey ? { apiKey } : {}) });
 // The client sends the key as it is: once with its scheme, once naked.
@@ -51,6 +51,26 @@ const CALLS = {
     asRoot(UserSvcApi).savePermits({
       body: { permits: [{ permission: "prompt-svc:prompt:view", roles: ["user-svc:user"], appHost: "*" }] },
     }),
+
+  "user.listUsers": async () => {
+    const reply = await asRoot(UserSvcApi).listUsers({ body: { search: slug, count: true } });
+    seen.userId = reply.users[0].id;
+    return reply;
+  },
+  "user.saveEnrolls": async () => {
+    const reply = await asRoot(UserSvcApi).saveEnrolls({ body: { enrolls: [{ role: "js-svc:reader", userId: seen.userId }] } });
+    seen.enroll = reply.enrolls[0].id;
+    return reply;
+  },
+  "user.listEnrolls": () => asRoot(UserSvcApi).listEnrolls({ body: { userId: seen.userId } }),
+  "user.refreshToken with the role": async () => {
+    const reply = await as(UserSvcApi).refreshToken({ headers: { Authorization: `Bearer ${seen.user}` } });
+    return new UserSvcApi(configuration(reply.token.token)).readSelf();
+  },
+  // The last calls of the user: they end all of its tokens.
+  "user.deleteEnrolls": () => asRoot(UserSvcApi).deleteEnrolls({ body: { ids: [seen.enroll] } }),
+  "user.readSelf with a token that said otherwise": () => as(UserSvcApi).readSelf(),
+  "user.revokeTokens": () => asRoot(UserSvcApi).revokeTokens({ body: { userId: seen.userId, allTokens: true } }),
 
   "prompt.prompt": () =>
     as(PromptSvcApi).prompt({ body: { prompt: question, sync: true, threadId: `${slug}-thread` } }),
