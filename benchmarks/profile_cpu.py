@@ -7,7 +7,7 @@ import argparse
 import asyncio
 import re
 import sys
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,11 @@ def role_of(command: str) -> str:
 
 def per_token(before: Mapping[str, float], after: Mapping[str, float], tokens: int) -> dict[str, float]:
     """Milliseconds of CPU time per token and role, the dearest first. A process that has ended in between is not in it."""
-    used: Counter[str] = Counter()
+    used: defaultdict[str, float] = defaultdict(float)
     for process, seconds in after.items():
         used[role_of(process)] += seconds - before.get(process, 0.0)
-    return {role: 1000 * seconds / tokens for role, seconds in used.most_common()}
+    dearest = sorted(used.items(), key=lambda item: -item[1])
+    return {role: 1000 * seconds / tokens for role, seconds in dearest}
 
 
 async def _measure(running: Running, rounds: int) -> tuple[dict[str, float], float]:
