@@ -128,21 +128,20 @@ class Gate:
         """The caller. Raises Unauthorized, StoreUnavailable."""
         if route.door is not None and route.door.identify is not None:
             return await route.door.identify(request)
-        caller = await self._holder(request, route)
-        if self._revocations is not None:
-            await self._revocations.check(caller)
-        return caller
-
-    async def _holder(self, request: Request, route: GuardedRoute) -> Principal:
-        """Who the token or ticket was issued to. A token is read from the header alone: URLs end up in logs."""
+        # A token is read from the header alone: URLs end up in logs.
         headers = request.headers.getlist("authorization")
         tickets = request.query_params.getlist(PARAMETER)
         if not headers and len(tickets) == 1 and route.opened_by_ticket and request.method == "GET" and self._tickets:
             resumes = bool(request.headers.get("last-event-id"))
-            return await self._tickets.redeem(tickets[0], stream=request.scope["path"], resumes=resumes)
-        if len(headers) != 1:
+            caller = await self._tickets.redeem(tickets[0], stream=request.scope["path"], resumes=resumes)
+        elif len(headers) == 1:
+            caller = Principal.of(self._tokens.verify(_bearer(headers[0])))
+        else:
             raise Unauthorized
-        return Principal.of(self._tokens.verify(_bearer(headers[0])))
+        # Of a ticket it is the token that it was made with.
+        if self._revocations is not None:
+            await self._revocations.check(caller)
+        return caller
 
 
 def _bearer(header: str) -> str:
