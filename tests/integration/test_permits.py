@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -17,22 +16,6 @@ from tests.waiting import until_true
 VIEW = "policy-svc:instance:view"
 APP = app_id_of("unnamed")
 INSTANCES = ("POST", "/policy-svc/instances")
-
-
-@pytest.fixture
-async def replicas(redis_url: str) -> AsyncIterator[list[IngressApp]]:
-    async with ingress_app(redis_url) as one, ingress_app(redis_url) as two:
-        yield [one, two]
-
-
-@pytest.fixture
-async def admin(replicas: list[IngressApp]) -> Account:
-    return await replicas[0].admin()
-
-
-@pytest.fixture
-async def alice(replicas: list[IngressApp]) -> Account:
-    return await replicas[0].user("alice")
 
 
 async def save(replica: IngressApp, admin: Account, *permits: dict[str, Any]) -> list[dict[str, Any]]:

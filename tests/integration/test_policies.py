@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -16,17 +15,6 @@ from tests.waiting import until_true
 
 PROMPT = "/prompt-svc/prompt"
 PROMPTS_PER_MINUTE = {"maxRequests": 5, "timeWindow": "1m", "entity": "userId", "scope": "endpoint"}
-
-
-@pytest.fixture
-async def replicas(redis_url: str) -> AsyncIterator[list[IngressApp]]:
-    async with ingress_app(redis_url) as one, ingress_app(redis_url) as two:
-        yield [one, two]
-
-
-@pytest.fixture
-async def admin(replicas: list[IngressApp]) -> Account:
-    return await replicas[0].admin()
 
 
 def rate_limit(**parameters: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import jwt
@@ -12,29 +11,13 @@ import pytest
 from deployments.ingress.tokens import app_id_of
 from pipeline.accounts import Account, Role
 from pipeline.roles import MOST_ENROLLS
-from tests.integration.ingress_app import PASSWORD, TOKENS, IngressApp, ingress_app, token
+from tests.integration.ingress_app import PASSWORD, TOKENS, IngressApp, token
 from tests.waiting import until_true
 
 VIEW = "policy-svc:instance:view"
 APP = app_id_of("unnamed")
 INSTANCES = ("POST", "/policy-svc/instances")
 EDITOR = "news-svc:editor"
-
-
-@pytest.fixture
-async def replicas(redis_url: str) -> AsyncIterator[list[IngressApp]]:
-    async with ingress_app(redis_url) as one, ingress_app(redis_url) as two:
-        yield [one, two]
-
-
-@pytest.fixture
-async def admin(replicas: list[IngressApp]) -> Account:
-    return await replicas[0].admin()
-
-
-@pytest.fixture
-async def alice(replicas: list[IngressApp]) -> Account:
-    return await replicas[0].user("alice")
 
 
 async def enroll(replica: IngressApp, by: Account | str, *enrolls: dict[str, Any]) -> list[dict[str, Any]]:

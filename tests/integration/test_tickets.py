@@ -20,17 +20,6 @@ STREAM = "/prompt-svc/prompts/t/responses/subscribe"
 
 
 @pytest.fixture
-async def replicas(redis_url: str) -> AsyncIterator[list[IngressApp]]:
-    async with ingress_app(redis_url) as one, ingress_app(redis_url) as two:
-        yield [one, two]
-
-
-@pytest.fixture
-async def alice(replicas: list[IngressApp]) -> Account:
-    return await replicas[0].user("alice")
-
-
-@pytest.fixture
 async def client(redis_url: str) -> AsyncIterator[Redis]:
     client = Redis.from_url(redis_url)
     yield client
