@@ -126,6 +126,9 @@ ROWS: dict[str, Row] = {
     "POST /user-svc/users": Row(audience=For.ADMIN),
     # Somebody else's need a permission (tests/integration/test_users.py).
     "DELETE /user-svc/tokens": Row(audience=For.TOKEN),
+    "POST /user-svc/{user_id}/reset-password": Row(
+        audience=For.ADMIN, nobodys="accounts are not their users' to reset"
+    ),
     "PUT /user-svc/enrolls": Row(audience=For.ADMIN),
     "POST /user-svc/enrolls": Row(audience=For.ADMIN),
     "DELETE /user-svc/enrolls": Row(audience=For.ADMIN),

@@ -58,6 +58,7 @@ class Permission(StrEnum):
     ENROLL_EDIT = "user-svc:enroll:edit"
     ENROLL_VIEW = "user-svc:enroll:view"
     USER_VIEW = "user-svc:user:view"
+    USER_EDIT = "user-svc:user:edit"
     #: Of somebody else's tokens; one's own need none.
     TOKEN_REVOKE = "user-svc:token:revoke"
     POLICY_INSTANCE_EDIT = "policy-svc:instance:edit"

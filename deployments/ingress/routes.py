@@ -101,7 +101,7 @@ def route_table(
         FileSvc(files, downloader, max_body_bytes=settings.max_body_bytes),
         UserSvc(accounts, tokens, max_body_bytes=settings.max_body_bytes),
         SelfSvc(accounts, grants, tickets, revocations, max_body_bytes=settings.max_body_bytes),
-        UsersSvc(accounts.store, grants, revocations, max_body_bytes=settings.max_body_bytes),
+        UsersSvc(accounts, grants, revocations, max_body_bytes=settings.max_body_bytes),
         EnrollSvc(EnrollStore(client, keys), revocations, max_body_bytes=settings.max_body_bytes),
         PermitSvc(grants, max_body_bytes=settings.max_body_bytes),
         PolicySvc(policies, max_body_bytes=settings.max_body_bytes),

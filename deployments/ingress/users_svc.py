@@ -1,4 +1,4 @@
-"""user-svc, other people's accounts: admins list them, and make one's tokens worthless (contract §7, and its clients' calls)."""
+"""user-svc, other people's accounts: admins list them, end their tokens, reset passwords (contract §7, its clients' calls)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from starlette.responses import Response
 from deployments.ingress.accepted import Only
 from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission, principal
 from deployments.ingress.body import read_json
-from deployments.ingress.fields import Boolean, Integer, Strings, Text, WireModel, has_controls
+from deployments.ingress.fields import Boolean, Integer, PrivateText, Strings, Text, WireModel, has_controls
 from deployments.ingress.grants import Grants
 from deployments.ingress.operation import TIME, Operation
 from deployments.ingress.revocations import Revocations
 from deployments.ingress.routing import RoutesBelow
 from deployments.ingress.timestamps import rfc3339
-from deployments.ingress.users_svc_operations import IDS, LISTED, MAX_ID, MOST_IDS, REVOKE
+from deployments.ingress.user_svc import Missing
+from deployments.ingress.users_svc_operations import IDS, LISTED, MAX_ID, MOST_IDS, RESET_PASSWORD, REVOKE
 from deployments.ingress.wire import timestamp
-from pipeline.accounts import Account, AccountPage, AccountStore, is_slug
+from pipeline.accounts import Account, AccountPage, Accounts, Role, is_slug
 from pipeline.errors import InvalidField, NotFound, Shown, Unauthorized
 from pipeline.query import nanoseconds
 from pipeline.store.connection import translated_errors
@@ -66,13 +67,16 @@ class RevokeRequest(WireModel):
     device: Text = Field(default="", description="nothing: tokens are not told apart")
 
 
+class _NewPassword(WireModel):
+    new_password: PrivateText = Field(default="", description="a string")
+
+
 class UsersSvc:
     """The endpoints about accounts that are not one's own."""
 
-    def __init__(
-        self, accounts: AccountStore, grants: Grants, revocations: Revocations, *, max_body_bytes: int
-    ) -> None:
-        self._accounts = accounts
+    def __init__(self, accounts: Accounts, grants: Grants, revocations: Revocations, *, max_body_bytes: int) -> None:
+        self._rules = accounts
+        self._accounts = accounts.store
         self._grants = grants
         self._revocations = revocations
         self._max_body_bytes = max_body_bytes
@@ -83,6 +87,7 @@ class UsersSvc:
         return [
             route("POST", "/users", self.list, Permission.USER_VIEW, lists),
             route("DELETE", "/tokens", self.revoke, Access.AUTHENTICATED, REVOKE),
+            route("POST", "/{user_id}/reset-password", self.reset_password, Permission.USER_EDIT, RESET_PASSWORD),
         ]
 
     async def list(self, request: Request) -> Response:
@@ -140,6 +145,29 @@ class UsersSvc:
                 raise NotFound
         self._revocations.forget(user_id)
         return _json({})
+
+    async def reset_password(self, request: Request) -> Response:
+        """Another password for a user who has lost theirs. All of the user's tokens are worthless then.
+
+        An admin's can only be reset by an admin.
+        """
+        new_password = _NewPassword.parse(await read_json(request, max_bytes=self._max_body_bytes)).new_password
+        if not new_password:
+            raise Missing("NewPassword")
+        caller, user_id = principal(request), request.path_params["user_id"]
+        with translated_errors():
+            account = await self._accounts.by_id(user_id) if _is_id(user_id) else None
+            if account is None:
+                raise NotFound
+            if _is_admin_somewhere(account) and not caller.is_admin:
+                raise Unauthorized
+            await self._rules.reset_password(account, new_password)
+        self._revocations.forget(account.id)
+        return _json({})
+
+
+def _is_admin_somewhere(account: Account) -> bool:
+    return Role.ADMIN in (*account.roles, *(role for role, _ in account.enrolled))
 
 
 def user_record(account: Account, app_id: str) -> dict[str, Any]:

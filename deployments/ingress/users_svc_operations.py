@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from deployments.ingress.accepted import Form, name_of, one_or_list
-from deployments.ingress.operation import INTEGER, NOTHING, STRING, TIME, Component, Operation, exactly, list_of
+from deployments.ingress.operation import (
+    INTEGER,
+    NOTHING,
+    STRING,
+    TIME,
+    Component,
+    Operation,
+    Parameter,
+    exactly,
+    list_of,
+)
+from pipeline.accounts import MIN_PASSWORD
+from pipeline.passwords import MAX_PASSWORD
 
 #: Users of one request by id.
 MOST_IDS = 100
@@ -25,6 +37,16 @@ LISTED = exactly(
         "after": {**TIME, "description": "There are more: send it as `afterTime`"},
         "count": {**INTEGER, "minimum": 0},
     },
+)
+RESET_PASSWORD = Operation(
+    request={
+        "type": "object",
+        "properties": {"newPassword": {"type": "string", "minLength": MIN_PASSWORD, "maxLength": MAX_PASSWORD}},
+        "required": ["newPassword"],
+    },
+    response=NOTHING,
+    parameters=(Parameter(name="user_id", place="path", schema={"type": "string", "format": "user-id"}),),
+    errors=(409, 429),
 )
 REVOKE = Operation(
     request={

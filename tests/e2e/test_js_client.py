@@ -197,6 +197,9 @@ CALLS: dict[str, Call] = {
     # The last ones of the user, whose tokens end with them.
     "user.deleteEnrolls": Call(route="DELETE /user-svc/enrolls", gives=_nothing),
     "user.readSelf with a token that said otherwise": Call(route="POST /user-svc/self", fails=401),
+    "user.resetPassword": Call(
+        route="POST /user-svc/{}/reset-password", gives=lambda v: _nothing(v["reply"]) and _token(v)
+    ),
     "user.revokeTokens": Call(route="DELETE /user-svc/tokens", gives=_nothing),
 }
 

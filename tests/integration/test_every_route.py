@@ -187,6 +187,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/user-svc/register"): _ACCOUNT,
     ("POST", "/user-svc/change-password"): {"currentPassword": "correct horse", "newPassword": "battery staple"},
     ("PUT", "/user-svc/permits"): {"permits": [{"permission": "prompt-svc:prompt:view", "roles": ["x"]}]},
+    ("POST", "/user-svc/{user_id}/reset-password"): {"newPassword": "battery staple"},
     ("PUT", "/user-svc/enrolls"): {"enrolls": [{"role": "x:y", "userId": "x"}]},
     ("POST", "/user-svc/enrolls"): {"role": "x:y"},
     ("DELETE", "/user-svc/enrolls"): {"ids": ["x"]},

@@ -170,3 +170,45 @@ async def test_somebody_elses_tokens_take_the_permission(replica: IngressApp, ad
         assert await revoke(replica, admin, userId=unknown) == 404
     assert await revoke(replica, admin, userId=ann.id, device="cli") == 400
     assert await revoke(replica, admin, userId=["x"]) == 400
+
+
+async def reset(replica: IngressApp, caller: Account, user_id: str, **body: Any) -> tuple[int, Any]:
+    answer = await replica.send("POST", f"/user-svc/{user_id}/reset-password", body, as_=caller)
+    return answer.status_code, answer.json()
+
+
+async def test_an_admin_resets_a_lost_password(replica: IngressApp, admin: Account):
+    ann = await replica.user("ann")
+    assert await works(replica, ann)
+    assert await reset(replica, admin, ann.id, newPassword="another password") == (200, {})
+    assert not await works(replica, ann)
+    for password, status in ((PASSWORD, 401), ("another password", 200)):
+        body = {"appHost": "unnamed", "slug": "ann", "password": password}
+        assert (await replica.send("POST", "/user-svc/login", body)).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ({}, "NewPassword missing"),
+        ({"newPassword": "short"}, "password: got 5 characters, allowed is 8 to 1024 characters"),
+        ({"newPassword": ["canary"]}, "newPassword: got an array, allowed is a string"),
+    ],
+)
+async def test_a_password_that_cannot_be_is_refused(replica: IngressApp, admin: Account, body: Any, error: str):
+    ann = await replica.user("ann")
+    assert await reset(replica, admin, ann.id, **body) == (400, {"error": error})
+    assert await works(replica, ann)
+
+
+async def test_who_may_reset_passwords_cannot_become_an_admin_by_it(replica: IngressApp, admin: Account):
+    ann, bob, cyd = [await replica.user(slug) for slug in ("ann", "bob", "cyd")]
+    assert (await reset(replica, ann, bob.id, newPassword="another password"))[0] == 401
+    permits = {"permits": [{"permission": "user-svc:user:edit", "slugs": ["ann"]}]}
+    assert (await replica.send("PUT", "/user-svc/permits", permits, as_=admin)).status_code == 200
+    enroll = {"enrolls": [{"role": Role.ADMIN, "userId": cyd.id, "appHost": "elsewhere.example"}]}
+    assert (await replica.send("PUT", "/user-svc/enrolls", enroll, as_=admin)).status_code == 200
+    for user, status in ((bob, 200), (admin, 401), (cyd, 401)):
+        assert (await reset(replica, ann, user.id, newPassword="another password"))[0] == status
+    assert (await reset(replica, ann, "usr-none", newPassword="another password"))[0] == 404
+    assert (await reset(replica, admin, cyd.id, newPassword="another password"))[0] == 200

@@ -70,6 +70,12 @@ const CALLS = {
   // The last calls of the user: they end all of its tokens.
   "user.deleteEnrolls": () => asRoot(UserSvcApi).deleteEnrolls({ body: { ids: [seen.enroll] } }),
   "user.readSelf with a token that said otherwise": () => as(UserSvcApi).readSelf(),
+  "user.resetPassword": async () => {
+    const body = { newPassword: `${password}, renewed` };
+    const reply = await asRoot(UserSvcApi).resetPassword({ userId: seen.userId, body });
+    const login = { appHost: "unnamed", slug, password: body.newPassword };
+    return { reply, token: (await anonymous(UserSvcApi).login({ body: login })).token };
+  },
   "user.revokeTokens": () => asRoot(UserSvcApi).revokeTokens({ body: { userId: seen.userId, allTokens: true } }),
 
   "prompt.prompt": () =>
