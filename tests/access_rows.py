@@ -127,7 +127,7 @@ ROWS: dict[str, Row] = {
     # Somebody else's need a permission (tests/integration/test_users.py).
     "DELETE /user-svc/tokens": Row(audience=For.TOKEN),
     "POST /user-svc/{user_id}/reset-password": Row(
-        audience=For.ADMIN, nobodys="accounts are not their users' to reset"
+        audience=For.ADMIN, nobodys="the permission decides, not whose account it is"
     ),
     "PUT /user-svc/enrolls": Row(audience=For.ADMIN),
     "POST /user-svc/enrolls": Row(audience=For.ADMIN),
