@@ -102,7 +102,7 @@ Prompt Svc runs at {url} (up after {seconds:.1f} s{reachable})
   try     TOKEN=$(curl -s {url}/user-svc/login {json_type} -d '{login}' | grep -o 'eyJ[^"]*' | head -n 1)
           curl -s {url}/prompt-svc/prompt -H "Authorization: Bearer $TOKEN" {json_type} \\
             -d '{{"prompt": "What is the capital of France?", "sync": true}}'
-  logs    {ray_files.session_logs(folders.ray)}, and when it has stopped {folders.logs}
+  logs    {ray_files.session_logs(folders.ray)} (when it has stopped: {folders.logs})
   data    {folders.data}
   stop    Ctrl-C
 ready {url}""")

@@ -81,7 +81,8 @@ async def test_a_bad_prompt_is_refused_and_not_queued(user: httpx.AsyncClient, n
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
+        ("GET", "/nothing", 404),
+        ("POST", "/", 405),
         ("GET", "/prompt-svc", 404),
         ("GET", "/prompt-svc/prompt", 405),
         ("POST", "/prompt-svc/prompt/", 404),
