@@ -10,6 +10,7 @@ from deployments.ingress import wire
 from deployments.ingress.auth import Gate, GuardedRoute
 from deployments.ingress.chat_svc import ChatSvc
 from deployments.ingress.default_model import DefaultModel
+from deployments.ingress.doors.open_assistant.service import OpenAssistant
 from deployments.ingress.downloader import Downloader
 from deployments.ingress.events import UserEvents
 from deployments.ingress.file_svc import FileSvc
@@ -96,6 +97,17 @@ def route_table(
         SelfSvc(accounts, grants, tickets, max_body_bytes=settings.max_body_bytes),
         PermitSvc(grants, max_body_bytes=settings.max_body_bytes),
         PolicySvc(policies, max_body_bytes=settings.max_body_bytes),
+        OpenAssistant(
+            settings,
+            client,
+            keys,
+            accounts=accounts,
+            tokens=tokens,
+            service=service,
+            threads=threads,
+            texts=texts,
+            queues=queues,
+        ),
     )
     gate = Gate(tokens, grants=grants, tickets=tickets, policies=policies, trusted_proxies=settings.trusted_proxies)
     table = [route for svc in services for route in svc.routes(gate)]

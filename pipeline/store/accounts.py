@@ -56,6 +56,9 @@ class RedisAccounts:
             updated_at=float(fields["updated_at"]),
         )
 
+    async def remove(self, account: Account) -> None:
+        await self._client.delete(self._keys.slug(account.slug), self._keys.user(account.id))
+
     async def replace_password(self, account: Account, password_hash: str, now: float) -> bool:
         arguments = [account.password_hash, password_hash, repr(now)]
         return bool(await self._replace_password(keys=[self._keys.user(account.id)], args=arguments))
