@@ -182,8 +182,8 @@ class Settings(BaseSettings):
     #: Longest time between two looks at expired leases and due retries, seconds.
     sweep_s: Annotated[float, Field(gt=0)] = 1
 
-    #: Whether anybody may log in at the Open-Assistant door under any name, without a password. `make serve` turns it on where only
-    #: this machine reaches the service.
+    #: Whether anybody may log in at the Open-Assistant door under any name, without a password. `make serve` turns it on where
+    #: only this machine reaches the service.
     debug_login: bool = False
     #: The Open-Assistant door, see below.
     open_assistant: OpenAssistantSpec = OpenAssistantSpec()

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-import orjson
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from deployments.ingress.doors.open_assistant import wire
@@ -127,5 +127,6 @@ class AnswerStream:
 
 async def _frames(events: AsyncIterator[Mapping[str, Any]]) -> AsyncIterator[bytes]:
     async for event in events:
-        # One line: the web client reads each by itself. No name and no id, which its parser takes for broken events.
-        yield b"data: " + orjson.dumps(event) + b"\r\n\r\n"
+        # One line: the web client reads each by itself. In ASCII, as the original's: there are readers for whom a line also ends
+        # at U+2028. No name and no id, which the web client takes for broken events.
+        yield b"data: " + json.dumps(event).encode() + b"\r\n\r\n"
