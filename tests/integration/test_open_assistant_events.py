@@ -4,18 +4,63 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
+import httpx
 import pytest
 
 from deployments.engines.scripted import ScriptedRenderer
 from deployments.ingress.doors.open_assistant import events
+from deployments.ingress.doors.open_assistant.answers import Answers
+from deployments.ingress.doors.open_assistant.wire import Told
 from pipeline.delta import Delta, DeltaKind, FinishReason
 from tests.integration.open_assistant_door import MODEL, SAMPLING, Door, User, events_in, open_door, settled
+from tests.waiting import until
+
+
+class Seen:
+    """What the door has been seen doing."""
+
+    def __init__(self) -> None:
+        #: Ids of the answers whose streams have begun.
+        self.begun: list[str] = []
+        #: How often it was looked where an answer waits.
+        self.looks = 0
+
+    async def begin(self, user: User, chat: str, answer: str) -> asyncio.Task[httpx.Response]:
+        """Open a stream; it has begun when this returns."""
+        before = len(self.begun)
+        task = asyncio.create_task(user.send("GET", f"/chats/{chat}/messages/{answer}/events"))
+        await until(lambda: len(self.begun) > before)
+        return task
+
+    async def look(self) -> None:
+        """Wait until it has been looked once more, twice to be sure that it was after this."""
+        before = self.looks
+        await until(lambda: self.looks >= before + 2)
 
 
 @pytest.fixture
-async def door(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Door]:
+def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    seen = Seen()
+    respond, look = events.AnswerStream.response, Answers.place_in_queue
+
+    def response(stream: events.AnswerStream, told: Told) -> Any:
+        seen.begun.append(told.message.id)
+        return respond(stream, told)
+
+    async def place_in_queue(answers: Answers, told: Told) -> tuple[int, int]:
+        seen.looks += 1
+        return await look(answers, told)
+
+    monkeypatch.setattr(events.AnswerStream, "response", response)
+    monkeypatch.setattr(Answers, "place_in_queue", place_in_queue)
     monkeypatch.setattr(events, "PENDING_S", 0.02)
+    return seen
+
+
+@pytest.fixture
+async def door(redis_url: str, seen: Seen) -> AsyncIterator[Door]:
     async with open_door(redis_url, models=[model(MODEL), model("org/large", context_tokens=4096)]) as door:
         yield door
 
@@ -35,26 +80,33 @@ async def asked(user: User, question: str = "Hi") -> tuple[str, str, str]:
     return chat, said, await user.ask(chat, said)
 
 
-def kinds(stream: list[dict[str, object]]) -> list[object]:
+async def events_of(reading: asyncio.Task[httpx.Response]) -> list[dict[str, Any]]:
+    """All of a stream, which ends soon."""
+    answer = await settled(reading)
+    assert answer.status_code == 200, answer.text
+    return events_in(answer.text)
+
+
+def kinds(stream: list[dict[str, Any]]) -> list[str]:
     """Types of the events, neighbours of one type as one."""
     found = [event["event_type"] for event in stream]
     return [kind for i, kind in enumerate(found) if i == 0 or found[i - 1] != kind]
 
 
-def spoken(stream: list[dict[str, object]]) -> str:
+def spoken(stream: list[dict[str, Any]]) -> str:
     return "".join(str(event["text"]) for event in stream if event["event_type"] == "token")
 
 
-async def test_an_answer_waits_is_written_and_is_complete(door: Door, alice: User):
+async def test_an_answer_waits_is_written_and_is_complete(door: Door, alice: User, seen: Seen):
     chat, said, answer = await asked(alice)
     fresh = await alice.message(chat, answer)
     assert (fresh["state"], fresh["content"], fresh["parent_id"], fresh["role"]) == ("pending", None, said, "assistant")
-    reading = asyncio.create_task(alice.events(chat, answer))
+    reading = await seen.begin(alice, chat, answer)
     attempt = await door.replica.take()
     assert await alice.state(chat, answer) == "in_progress"
     await door.replica.write(attempt, "Hel", "lo", "")
     await door.replica.finish(attempt, "Hello!", last="!")
-    stream = await settled(reading)
+    stream = await events_of(reading)
     assert [event for event in stream if event["event_type"] == "token"] == [
         {"event_type": "token", "text": text} for text in ("Hel", "lo", "!")
     ]
@@ -63,21 +115,21 @@ async def test_an_answer_waits_is_written_and_is_complete(door: Door, alice: Use
     assert stream[-1]["message"]["state"] == "complete"
 
 
-async def test_pending_says_where_it_waits_until_something_comes(door: Door, alice: User):
+async def test_pending_says_where_it_waits_until_something_comes(door: Door, alice: User, seen: Seen):
     bob = await door.user("bob")
     _, _, first = await asked(bob)
     chat, _, answer = await asked(alice)
-    reading = asyncio.create_task(alice.send("GET", f"/chats/{chat}/messages/{answer}/events"))
+    reading = await seen.begin(alice, chat, answer)
     # Two others wait: one in front.
-    await asyncio.wait({reading}, timeout=0.2)
+    await seen.look()
     attempt = await door.replica.take()
     assert attempt.ref.endswith(first)
     await door.replica.finish(attempt, "x", last="x")
     own = await door.replica.take()
-    await asyncio.wait({reading}, timeout=0.1)
+    await seen.look()
     await door.replica.write(own, "Hello")
     await door.replica.finish(own, "Hello")
-    stream = events_in((await settled(reading)).text)
+    stream = await events_of(reading)
     pending = [event for event in stream if event["event_type"] == "pending"]
     positions = [event["queue_position"] for event in pending]
     assert positions[0] == 2
@@ -87,10 +139,10 @@ async def test_pending_says_where_it_waits_until_something_comes(door: Door, ali
     assert kinds(stream) == ["pending", "token", "message"]
 
 
-async def test_an_event_is_one_line_for_every_reader_of_lines(door: Door, alice: User):
+async def test_an_event_is_one_line_for_every_reader_of_lines(door: Door, alice: User, seen: Seen):
     chat, _, answer = await asked(alice)
     attempt = await door.replica.take()
-    reading = asyncio.create_task(alice.send("GET", f"/chats/{chat}/messages/{answer}/events"))
+    reading = await seen.begin(alice, chat, answer)
     text = 'a\n\r\u2028\u2029\x85\x0b\x0c"🙂'
     await door.replica.write(attempt, text)
     await door.replica.finish(attempt, text)
@@ -99,26 +151,23 @@ async def test_an_event_is_one_line_for_every_reader_of_lines(door: Door, alice:
     assert spoken(events_in(stream)) == text
 
 
-async def test_everybody_who_connects_gets_the_whole_answer(door: Door, alice: User):
+async def test_everybody_who_connects_gets_the_whole_answer(door: Door, alice: User, seen: Seen):
     chat, _, answer = await asked(alice)
     attempt = await door.replica.take()
     await door.replica.write(attempt, "Hel")
-    readers = [asyncio.create_task(alice.events(chat, answer)) for _ in range(2)]
-    await asyncio.wait(readers, timeout=0.1)
+    readers = [await seen.begin(alice, chat, answer) for _ in range(2)]
     await door.replica.write(attempt, "lo")
-    late = asyncio.create_task(alice.events(chat, answer))
-    await asyncio.wait({late}, timeout=0.1)
+    late = await seen.begin(alice, chat, answer)
     await door.replica.finish(attempt, "Hello")
     for reader in (*readers, late):
-        assert spoken(await settled(reader)) == "Hello"
+        assert spoken(await events_of(reader)) == "Hello"
 
 
-async def test_a_reader_who_leaves_stops_nothing(door: Door, alice: User):
+async def test_a_reader_who_leaves_stops_nothing(door: Door, alice: User, seen: Seen):
     chat, _, answer = await asked(alice)
     attempt = await door.replica.take()
     await door.replica.write(attempt, "Hel")
-    reading = asyncio.create_task(alice.events(chat, answer))
-    await asyncio.wait({reading}, timeout=0.1)
+    reading = await seen.begin(alice, chat, answer)
     reading.cancel()
     await asyncio.wait({reading})
     await door.replica.finish(attempt, "Hello", last="lo")
@@ -135,11 +184,10 @@ async def test_what_is_there_already_is_not_streamed(door: Door, alice: User):
     assert (reply.status_code, reply.json()) == (404, {"detail": "Message not found"})
 
 
-async def test_headers_of_a_stream(door: Door, alice: User):
+async def test_headers_of_a_stream(door: Door, alice: User, seen: Seen):
     chat, _, answer = await asked(alice)
     attempt = await door.replica.take()
-    reading = asyncio.create_task(alice.send("GET", f"/chats/{chat}/messages/{answer}/events"))
-    await asyncio.wait({reading}, timeout=0.05)
+    reading = await seen.begin(alice, chat, answer)
     await door.replica.finish(attempt, "x", last="x")
     reply = await settled(reading)
     assert reply.headers["content-type"] == "text/event-stream; charset=utf-8"
@@ -149,24 +197,24 @@ async def test_headers_of_a_stream(door: Door, alice: User):
     assert "id:" not in reply.text.replace('"id":', "")
 
 
-async def test_an_answer_that_fails_ends_in_an_error(door: Door, alice: User):
+async def test_an_answer_that_fails_ends_in_an_error(door: Door, alice: User, seen: Seen):
     chat, _, answer = await asked(alice)
-    reading = asyncio.create_task(alice.events(chat, answer))
+    reading = await seen.begin(alice, chat, answer)
     attempt = await door.replica.take()
     await door.replica.write(attempt, "Hel")
     await door.replica.fail(attempt)
-    stream = await settled(reading)
+    stream = await events_of(reading)
     message = await alice.message(chat, answer)
     assert stream[-1] == {"event_type": "error", "error": "Aborted due to worker error.", "message": message}
     assert (message["state"], message["content"]) == ("aborted_by_worker", None)
     assert (await alice.send("GET", f"/chats/{chat}/messages/{answer}/events")).status_code == 204
 
 
-async def test_an_answer_that_waits_is_cancelled_by_the_next_question_of_its_chat(door: Door, alice: User):
+async def test_an_answer_that_waits_is_cancelled_by_the_next_question_of_its_chat(door: Door, alice: User, seen: Seen):
     chat, said, answered = await door.answered(alice)
     draft = await alice.ask(chat, said)
     elsewhere = await asked(alice)
-    reading = asyncio.create_task(alice.events(chat, draft))
+    reading = await seen.begin(alice, chat, draft)
     # Another draft of the same answer spares it.
     sibling = await alice.ask(chat, said)
     assert await alice.state(chat, draft) == "pending"
@@ -175,7 +223,7 @@ async def test_an_answer_that_waits_is_cancelled_by_the_next_question_of_its_cha
     states = [await alice.state(chat, message) for message in (answered, draft, sibling, latest)]
     assert states == ["complete", "cancelled", "cancelled", "pending"]
     assert await alice.state(elsewhere[0], elsewhere[2]) == "pending", "another chat's"
-    stream = await settled(reading)
+    stream = await events_of(reading)
     assert (stream[-1]["event_type"], stream[-1]["error"]) == ("error", "The message was cancelled.")
     assert stream[-1]["message"]["state"] == "cancelled"
     # Who comes later is told at once.
@@ -191,29 +239,29 @@ async def test_an_answer_that_runs_is_not_cancelled(door: Door, alice: User):
     assert await alice.state(chat, running) == "complete"
 
 
-async def test_an_answer_that_begins_anew_is_never_said_twice(door: Door, alice: User):
+async def test_an_answer_that_begins_anew_is_never_said_twice(door: Door, alice: User, seen: Seen):
     chat, _, answer = await asked(alice)
-    reading = asyncio.create_task(alice.events(chat, answer))
+    reading = await seen.begin(alice, chat, answer)
     attempt = await door.replica.take()
     await door.replica.write(attempt, "One two ")
     await door.replica.log(attempt, Delta(kind=DeltaKind.RESTART), Delta(text="One "), Delta(text="two three "))
     await door.replica.log(attempt, Delta(kind=DeltaKind.RESTART), Delta(text="Other"), Delta(text=" words"))
     await door.replica.finish(attempt, "Other words")
-    stream = await settled(reading)
+    stream = await events_of(reading)
     # The client has "One two three "; what follows is no continuation of that, so it only gets the whole.
     assert spoken(stream) == "One two three "
     assert stream[-1]["message"]["content"] == "Other words"
 
 
-async def test_thoughts_and_other_choices_are_not_the_answer(door: Door, alice: User):
+async def test_thoughts_and_other_choices_are_not_the_answer(door: Door, alice: User, seen: Seen):
     chat, _, answer = await asked(alice)
     attempt = await door.replica.take()
-    reading = asyncio.create_task(alice.events(chat, answer))
+    reading = await seen.begin(alice, chat, answer)
     await door.replica.log(
         attempt, Delta(kind=DeltaKind.THINKING, text="hm"), Delta(text="other", choice=1), Delta(text="Hello")
     )
     await door.replica.finish(attempt, "Hello", reason=FinishReason.LENGTH)
-    stream = await settled(reading)
+    stream = await events_of(reading)
     assert spoken(stream) == "Hello"
     assert kinds(stream)[-1] == "message"
 
@@ -231,12 +279,11 @@ async def test_an_answer_that_its_user_removed_is_gone(door: Door, alice: User):
     assert followed.json() == {"detail": "Parent message is not complete"}
 
 
-async def test_a_stream_ends_when_its_chat_is_deleted(door: Door, alice: User):
+async def test_a_stream_ends_when_its_chat_is_deleted(door: Door, alice: User, seen: Seen):
     chat, _, answer = await asked(alice)
-    reading = asyncio.create_task(alice.events(chat, answer))
-    await asyncio.wait({reading}, timeout=0.05)
+    reading = await seen.begin(alice, chat, answer)
     await alice.send("DELETE", f"/chats/{chat}")
-    stream = await settled(reading)
+    stream = await events_of(reading)
     assert (stream[-1]["event_type"], stream[-1]["message"]) == ("error", None)
 
 
