@@ -115,6 +115,15 @@ class OpenAssistantSpec(BaseModel):
     #: Length of that window, seconds.
     rate_limit_s: int = Field(default=660, ge=1)
 
+    @field_validator("trusted_client_keys")
+    @classmethod
+    def _keys_are_secrets(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if any(not key.get_secret_value() for key in value):
+            raise ValueError(
+                "got an empty key, with which anybody would be trusted; allowed are texts nobody can guess"
+            )
+        return value
+
 
 class Settings(BaseSettings):
     """Everything an operator can set. A YAML value may be overridden by ``PROMPT_SVC_<NAME>`` in the environment."""

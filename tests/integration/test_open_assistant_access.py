@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 
 from deployments.ingress.doors.open_assistant.users import user_id_of
 from deployments.ingress.tokens import Tokens, app_id_of
+from deployments.settings import InvalidSettings
 from pipeline.accounts import Account, Role
 from tests.integration.ingress_app import KEY as SIGNING_KEY
-from tests.integration.ingress_app import TOKENS, token
-from tests.integration.open_assistant_door import MODEL, Door, User, asking, open_door, trusted
+from tests.integration.ingress_app import TOKENS, ingress_app, token
+from tests.integration.open_assistant_door import KEY, MODEL, Door, User, asking, open_door, trusted
 
 
 @pytest.fixture
@@ -219,6 +222,12 @@ async def test_without_keys_no_program_gets_in(redis_url: str):
         assert (answer.status_code, answer.json()) == (401, {"detail": "Missing token"})
 
 
+async def test_an_empty_key_is_none(redis_url: str):
+    with pytest.raises(InvalidSettings, match="got an empty key"):
+        async with open_door(redis_url, open_assistant={"trusted_client_keys": [""]}):
+            pass
+
+
 async def test_who_leaves_leaves_nothing(door: Door):
     pair = await door.tokens("alice")
     alice = door.bearer(pair["access_token"]["access_token"])
@@ -295,3 +304,44 @@ def test_ids_of_users_are_those_of_the_service():
     assert user_id_of("open-assistant:debug:alice").startswith("usr-")
     assert len(user_id_of("open-assistant:debug:alice")) == len("usr-") + 22
     assert user_id_of("open-assistant:debug:alice") != user_id_of("open-assistant:debug:alicf")
+
+
+async def test_a_store_that_is_away_is_a_503_in_the_words_of_the_door():
+    account = Account(id="usr-1", slug="x", password_hash="", created_at=1, updated_at=1)
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        away = f"redis://127.0.0.1:{taken.getsockname()[1]}"
+        async with ingress_app(away, debug_login=True, open_assistant={"trusted_client_keys": [KEY]}) as app:
+            calls: list[tuple[str, str, Any, dict[str, str]]] = [
+                ("GET", "/auth/callback/debug?code=alice", None, {}),
+                ("GET", "/auth/refresh", None, {"refresh": "oar-x"}),
+                ("POST", "/auth/trusted", None, trusted()),
+                ("DELETE", "/account/", None, {}),
+                ("POST", "/chats", {}, {}),
+                ("GET", "/chats", None, {}),
+                ("PUT", "/chats/hide_all", None, {}),
+                *((method, f"/chats/c{rest}", body, {}) for method, rest, body, _ in ROUTES),
+            ]
+            for method, path, body, headers in calls:
+                headers = headers or {"authorization": token(account)}
+                answer = await app.send(method, path, body, **headers)
+                assert (answer.status_code, list(answer.json())) == (503, ["detail"]), (method, path)
+                assert int(answer.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize("path", ["prompter_message", "assistant_message", "messages", "messages/m/votes"])
+async def test_bodies_have_bounds(door: Door, path: str):
+    alice = await door.user("alice")
+    url = f"/chats/{await alice.chat()}/{path}"
+    transport = httpx.ASGITransport(app=door.app.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=alice.headers) as client:
+        for content, headers, status in [
+            (b'{"padding": "' + b"x" * 1024 * 1024 + b'"}', {}, 413),
+            (b"{}", {"content-encoding": "gzip"}, 415),
+            (b"{", {}, 422),
+            (b'{"content": "\\u0000"}', {}, 422),
+            (b'{"content": "\\ud800"}', {}, 422),
+            (b'{"a":' * 65 + b"1" + b"}" * 65, {}, 422),
+        ]:
+            answer = await client.post(url, content=content, headers=headers)
+            assert (answer.status_code, list(answer.json())) == (status, ["detail"])

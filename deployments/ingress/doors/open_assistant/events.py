@@ -17,7 +17,7 @@ from deployments.ingress.doors.open_assistant.wire import Told
 from deployments.ingress.sse import STALLED_S
 from deployments.ingress.threads import ThreadReader
 from pipeline.delta import DeltaKind, FinishReason
-from pipeline.errors import NotFound
+from pipeline.errors import NotFound, StoreUnavailable
 from pipeline.store.logs import LogEntry
 
 #: Seconds between two ``pending``.
@@ -85,8 +85,10 @@ class AnswerStream:
                 if step is None:
                     step = asyncio.ensure_future(anext(entries, None))
                 if not spoken.sent and not (await asyncio.wait({step}, timeout=PENDING_S))[0]:
-                    position, size = await self._answers.place_in_queue(told)
-                    yield wire.pending_event(position=position, size=size)
+                    # Where the store is away for a moment there is nothing to tell; the answer may still come.
+                    with suppress(StoreUnavailable):
+                        position, size = await self._answers.place_in_queue(told)
+                        yield wire.pending_event(position=position, size=size)
                     continue
                 entry = await step
                 step = None
