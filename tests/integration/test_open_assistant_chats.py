@@ -381,13 +381,16 @@ async def texts_left(client: Any) -> list[str]:
 
 
 async def test_a_deletion_that_broke_off_goes_on(door: Door, alice: User, redis_url: str):
-    chat, *_ = await door.answered(alice, "CANARY", "CANARY")
+    chat, said, _ = await door.answered(alice, "CANARY", "CANARY")
     client = connect_patient(redis_url)
     (key,) = [key async for key in client.scan_iter(match=f"ps:oa-chat:*{chat}")]
     # As the first step of a deletion leaves it.
     await client.hdel(key, "created")
     await client.hset(key, "deleting", 1)
-    assert (await alice.send("GET", f"/chats/{chat}")).status_code == 404
+    for path in (f"/chats/{chat}", f"/chats/{chat}/messages/{said}"):
+        assert (await alice.send("GET", path)).status_code == 404
+    more = await alice.send("POST", f"/chats/{chat}/assistant_message", asking(said))
+    assert (more.status_code, more.json()) == (404, {"detail": "Chat not found"})
     assert await titles(alice, "?include_hidden=true") == []
     assert await texts_left(client) != []
     assert (await alice.send("DELETE", f"/chats/{chat}")).status_code == 200
