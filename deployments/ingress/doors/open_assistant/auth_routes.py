@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from deployments.ingress.auth import Access, Gate, GuardedRoute, principal
 from deployments.ingress.doors.door import Door
 from deployments.ingress.doors.open_assistant.errors import Refused, invalid
+from deployments.ingress.doors.open_assistant.replies import json_reply
 from deployments.ingress.doors.open_assistant.users import Users, is_of_door, name_of
 from pipeline.store.chat_trees import ChatTreeStore
 from pipeline.store.connection import translated_errors
@@ -45,7 +45,7 @@ class AuthRoutes:
         if name is None:
             raise invalid("query", "code", "field required", "value_error.missing")
         pair = await self._users.log_in(name)
-        return _json(
+        return json_reply(
             {
                 "access_token": {"access_token": pair.access, "token_type": "bearer"},
                 "refresh_token": {"access_token": pair.refresh, "token_type": "refresh"},
@@ -65,19 +65,19 @@ class AuthRoutes:
 
     async def providers(self, _request: Request) -> Response:
         """The ways to log in."""
-        return _json(["debug"] if self._users.debug_login else [])
+        return json_reply(["debug"] if self._users.debug_login else [])
 
     async def refresh(self, request: Request) -> Response:
         """A new access token for the token in the header ``Refresh``."""
         token = request.headers.get("refresh")
         if not token:
             raise Refused(401, "Missing token")
-        return _json({"access_token": await self._users.refresh(token), "token_type": "bearer"}, _SECRET)
+        return json_reply({"access_token": await self._users.refresh(token), "token_type": "bearer"}, _SECRET)
 
     async def trusted(self, request: Request) -> Response:
         """The user of the header ``TrustedClient``, who is made if need be."""
         user, account = await self._users.trusted(request)
-        return _json(
+        return json_reply(
             {
                 "id": user.user_id,
                 "provider": user.client,
@@ -89,7 +89,7 @@ class AuthRoutes:
 
     async def check(self, request: Request) -> Response:
         """Who one is."""
-        return _json(name_of(principal(request)))
+        return json_reply(name_of(principal(request)))
 
     async def leave(self, request: Request) -> Response:
         """Remove all the caller's chats, and the account if it is one of the door's."""
@@ -102,7 +102,3 @@ class AuthRoutes:
         if account is not None:
             await self._users.forget(account)
         return Response(status_code=200)
-
-
-def _json(content: Any, headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(content), headers=headers, media_type="application/json")

@@ -6,7 +6,6 @@ import base64
 import binascii
 from typing import Any
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,6 +15,7 @@ from deployments.ingress.doors.open_assistant import wire
 from deployments.ingress.doors.open_assistant.answers import Answers
 from deployments.ingress.doors.open_assistant.bodies import ChatChange, ChatsQuery
 from deployments.ingress.doors.open_assistant.errors import Refused, invalid
+from deployments.ingress.doors.open_assistant.replies import json_reply
 from deployments.ingress.doors.open_assistant.users import Users
 from pipeline.errors import NotFound
 from pipeline.ids import time_ordered_id
@@ -51,7 +51,7 @@ class ChatRoutes:
             raise Refused(404, "User not found")
         with translated_errors():
             chat = await self._chats.create(user_id, time_ordered_id())
-        return _json(wire.chat_in_list(chat))
+        return json_reply(wire.chat_in_list(chat))
 
     async def list(self, request: Request) -> Response:
         """The caller's chats, newest first."""
@@ -66,7 +66,7 @@ class ChatRoutes:
                 older_than=_decoded("after", query.after),
                 newer_than=_decoded("before", query.before),
             )
-        return _json(
+        return json_reply(
             {
                 "chats": [wire.chat_in_list(chat) for chat in page.chats],
                 "next": _encoded(page.next_id),
@@ -80,7 +80,7 @@ class ChatRoutes:
             chat, messages = await self._answers.chat(principal(request).user_id, request.path_params["chat_id"])
         except NotFound:
             raise _no_chat() from None
-        return _json(wire.chat_object(chat, messages))
+        return json_reply(wire.chat_object(chat, messages))
 
     async def change(self, request: Request) -> Response:
         """Change what is not null."""
@@ -98,13 +98,13 @@ class ChatRoutes:
             raise _no_chat()
         if outcome is Outcome.MISSING:
             raise Refused(400, "Message not found")
-        return _json(None)
+        return json_reply(None)
 
     async def hide_all(self, request: Request) -> Response:
         """Hide every chat of the caller's."""
         with translated_errors():
             await self._chats.hide_all(principal(request).user_id)
-        return _json(None)
+        return json_reply(None)
 
     async def delete(self, request: Request) -> Response:
         """Remove a chat with all that belongs to it; what runs is cancelled."""
@@ -131,7 +131,3 @@ def _decoded(field: str, cursor: str | None) -> str | None:
         return base64.b64decode(cursor, validate=True).decode()
     except (binascii.Error, ValueError):
         raise invalid("query", field, "value is not a cursor of an earlier reply") from None
-
-
-def _json(content: Any) -> Response:
-    return Response(orjson.dumps(content), media_type="application/json")

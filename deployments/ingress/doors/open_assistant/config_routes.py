@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -12,6 +11,7 @@ from deployments.ingress.auth import Access, Gate, GuardedRoute
 from deployments.ingress.doors.door import Door
 from deployments.ingress.doors.open_assistant import wire
 from deployments.ingress.doors.open_assistant.errors import Refused
+from deployments.ingress.doors.open_assistant.replies import json_reply
 from deployments.settings import Settings
 from pipeline.prompt_type import Capability
 
@@ -37,16 +37,12 @@ class ConfigRoutes:
 
     async def models(self, _request: Request) -> Response:
         """Every name of a language model, with presets of its sampling."""
-        return _json(self._models)
+        return json_reply(self._models)
 
     async def plugins(self, _request: Request) -> Response:
         """There are none."""
-        return _json([])
+        return json_reply([])
 
     async def plugin(self, _request: Request) -> Response:
         """Nothing is fetched for anybody here."""
         raise Refused(422, "Plugins are not supported")
-
-
-def _json(content: Any) -> Response:
-    return Response(orjson.dumps(content), media_type="application/json")

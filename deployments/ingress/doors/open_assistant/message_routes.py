@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,6 +22,7 @@ from deployments.ingress.doors.open_assistant.bodies import (
 from deployments.ingress.doors.open_assistant.errors import Refused
 from deployments.ingress.doors.open_assistant.events import AnswerStream
 from deployments.ingress.doors.open_assistant.limits import AnswerLimit
+from deployments.ingress.doors.open_assistant.replies import json_reply
 from deployments.ingress.doors.open_assistant.wire import Told
 from pipeline.chat_tree import Role
 from pipeline.errors import NotFound
@@ -66,14 +66,14 @@ class MessageRoutes:
     async def say(self, request: Request) -> Response:
         """Add a message of the user's to the chat, or to a branch of it."""
         sent = await PrompterMessage.read(request, max_bytes=self._max_body_bytes)
-        return _json(wire.message_object(await self._say(request, sent.parent_id, sent.content)))
+        return json_reply(wire.message_object(await self._say(request, sent.parent_id, sent.content)))
 
     async def ask(self, request: Request) -> Response:
         """Have a message answered. The reply comes at once; ``events`` is the answer."""
         user_id = principal(request).user_id
         await self._limit.count(user_id)
         sent = await AssistantMessage.read(request, max_bytes=self._max_body_bytes)
-        return _json(wire.message_object(await self._ask(request, sent)))
+        return json_reply(wire.message_object(await self._ask(request, sent)))
 
     async def say_and_ask(self, request: Request) -> Response:
         """Both in one step."""
@@ -91,7 +91,7 @@ class MessageRoutes:
             sampling_parameters=sent.sampling_parameters,
         )
         assistant = await self._ask(request, wanted)
-        return _json(
+        return json_reply(
             {
                 "prompter_message": wire.message_object(prompter),
                 "assistant_message": wire.message_object(assistant),
@@ -117,7 +117,7 @@ class MessageRoutes:
 
     async def get(self, request: Request) -> Response:
         """One message, with its text once it is complete."""
-        return _json(wire.message_object(await self._message(request)))
+        return json_reply(wire.message_object(await self._message(request)))
 
     async def events(self, request: Request) -> Response:
         """The answer as it is written; 204 for one that is there already: read the message."""
@@ -168,7 +168,3 @@ def _kept(outcome: Outcome) -> Response:
         case Outcome.FULL:
             raise Refused(413, f"A message can have {MOST_REPORTS} reports")
     return Response(status_code=200)
-
-
-def _json(content: Any) -> Response:
-    return Response(orjson.dumps(content), media_type="application/json")
