@@ -72,6 +72,13 @@ async def test_without_the_setting_nobody_gets_in_by_a_name(redis_url: str):
         assert (await door.app.send("GET", "/auth/providers")).json() == []
 
 
+async def test_a_page_from_elsewhere_logs_nobody_in(door: Door):
+    for origin, status in [("https://evil.example", 403), ("null", 403), ("http://test", 200)]:
+        answer = await door.app.send("GET", "/auth/callback/debug?code=alice", origin=origin)
+        assert answer.status_code == status
+        assert ("access_token" in answer.text) == (status == 200)
+
+
 async def test_a_browser_is_sent_to_the_login(door: Door):
     answer = await door.app.send("GET", "/auth/login/debug?username=a%26b&state=s")
     assert (answer.status_code, answer.headers["location"]) == (302, "/auth/callback/debug?code=a%26b&state=s")

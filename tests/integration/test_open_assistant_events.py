@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -14,8 +14,9 @@ from deployments.ingress.doors.open_assistant import events
 from deployments.ingress.doors.open_assistant.answers import Answers
 from deployments.ingress.doors.open_assistant.wire import Told
 from pipeline.delta import Delta, DeltaKind, FinishReason
+from pipeline.store.connection import connect_patient
 from tests.integration.open_assistant_door import MODEL, SAMPLING, Door, User, events_in, open_door, settled
-from tests.waiting import until
+from tests.waiting import until, until_true
 
 
 class Seen:
@@ -163,15 +164,30 @@ async def test_everybody_who_connects_gets_the_whole_answer(door: Door, alice: U
         assert spoken(await events_of(reader)) == "Hello"
 
 
-async def test_a_reader_who_leaves_stops_nothing(door: Door, alice: User, seen: Seen):
+async def test_a_reader_who_leaves_stops_nothing_and_is_not_followed(
+    door: Door, alice: User, seen: Seen, redis_url: str
+):
+    client = connect_patient(redis_url)
+
+    async def threads_heard() -> list[bytes]:
+        # The nameless one keeps the connection.
+        return [channel for channel in await client.pubsub_channels("ps:bell:*") if channel != b"ps:bell:"]
+
     chat, _, answer = await asked(alice)
     attempt = await door.replica.take()
     await door.replica.write(attempt, "Hel")
     reading = await seen.begin(alice, chat, answer)
+    await until_true(lambda: _is(threads_heard, 1))
     reading.cancel()
     await asyncio.wait({reading})
+    await until_true(lambda: _is(threads_heard, 0))
+    await client.aclose()
     await door.replica.finish(attempt, "Hello", last="lo")
     assert await alice.state(chat, answer) == "complete"
+
+
+async def _is(listed: Callable[[], Awaitable[list[bytes]]], count: int) -> bool:
+    return len(await listed()) == count
 
 
 async def test_what_is_there_already_is_not_streamed(door: Door, alice: User):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -44,6 +44,7 @@ class AuthRoutes:
         name = request.query_params.get("code")
         if name is None:
             raise invalid("query", "code", "field required", "value_error.missing")
+        _refuse_other_sites(request)
         pair = await self._users.log_in(name)
         return json_reply(
             {
@@ -102,3 +103,11 @@ class AuthRoutes:
         if account is not None:
             await self._users.forget(account)
         return Response(status_code=200)
+
+
+def _refuse_other_sites(request: Request) -> None:
+    """A page from elsewhere, open in a browser on the machine of a service that is there for this machine alone, must not get a
+    token. Raises Refused."""
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise Refused(403, "Debug auth is not allowed from other sites")

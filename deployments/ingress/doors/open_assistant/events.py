@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, suppress
 from typing import Any
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -71,7 +71,7 @@ class AnswerStream:
             headers={"Cache-Control": "no-cache"},
         )
 
-    async def events(self, told: Told) -> AsyncIterator[Mapping[str, Any]]:
+    async def events(self, told: Told) -> AsyncGenerator[Mapping[str, Any], None]:
         """The events, in order; the last one is ``message`` or ``error``."""
         if told.prompt is None:
             yield wire.error_event(GONE, told)
@@ -127,8 +127,10 @@ class AnswerStream:
         return wire.message_event(ended)
 
 
-async def _frames(events: AsyncIterator[Mapping[str, Any]]) -> AsyncIterator[bytes]:
-    async for event in events:
-        # One line: the web client reads each by itself. In ASCII, as the original's: there are readers for whom a line also ends
-        # at U+2028. No name and no id, which the web client takes for broken events.
-        yield b"data: " + json.dumps(event).encode() + b"\r\n\r\n"
+async def _frames(events: AsyncGenerator[Mapping[str, Any], None]) -> AsyncIterator[bytes]:
+    # Closed with this one: a reader who leaves is not followed any further.
+    async with aclosing(events):
+        async for event in events:
+            # One line: the web client reads each by itself. In ASCII, as the original's: there are readers for whom a line also
+            # ends at U+2028. No name and no id, which the web client takes for broken events.
+            yield b"data: " + json.dumps(event).encode() + b"\r\n\r\n"
