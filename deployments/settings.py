@@ -97,6 +97,34 @@ class RetentionSpec(BaseModel):
         return {Status(name): kept for name, kept in self.model_dump(exclude_none=True).items()}
 
 
+class OpenAssistantSpec(BaseModel):
+    """Limits of the Open-Assistant door, and who may act for users there (docs/open-assistant.md)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Keys of programs that may act for any user they name (header ``TrustedClient``); with one of them one is anybody.
+    trusted_client_keys: tuple[SecretStr, ...] = ()
+    #: Longest message of a user, characters.
+    message_max_length: int = Field(default=65_536, ge=1)
+    #: Messages of one chat, answers included.
+    chat_max_messages: int = Field(default=1000, ge=2, le=10_000)
+    #: Prompts that may wait for a model before the door asks for no more answers of it (503); none: any number.
+    queue_max_size: int | None = Field(default=None, ge=0)
+    #: Answers that one user may ask for within the window below; 0: any number.
+    rate_limit_messages: int = Field(default=20, ge=0)
+    #: Length of that window, seconds.
+    rate_limit_s: int = Field(default=660, ge=1)
+
+    @field_validator("trusted_client_keys")
+    @classmethod
+    def _keys_are_secrets(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if any(not key.get_secret_value() for key in value):
+            raise ValueError(
+                "got an empty key, with which anybody would be trusted; allowed are texts nobody can guess"
+            )
+        return value
+
+
 class Settings(BaseSettings):
     """Everything an operator can set. A YAML value may be overridden by ``PROMPT_SVC_<NAME>`` in the environment."""
 
@@ -162,6 +190,12 @@ class Settings(BaseSettings):
     heartbeat_s: Annotated[float, Field(gt=0)] = 3
     #: Longest time between two looks at expired leases and due retries, seconds.
     sweep_s: Annotated[float, Field(gt=0)] = 1
+
+    #: Whether anybody may log in at the Open-Assistant door under any name, without a password. `make serve` turns it on where
+    #: only this machine reaches the service.
+    debug_login: bool = False
+    #: The Open-Assistant door, see below.
+    open_assistant: OpenAssistantSpec = OpenAssistantSpec()
 
     #: How long prompts are kept after their end, see below; then they are erased with their text. Default: until somebody does.
     retention: RetentionSpec = RetentionSpec()

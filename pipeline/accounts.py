@@ -87,6 +87,10 @@ class AccountStore(Protocol):
 
     async def by_id(self, user_id: str) -> Account | None: ...
 
+    async def remove(self, account: Account) -> None:
+        """Forget an account, and free its slug."""
+        ...
+
     async def replace_password(self, account: Account, password_hash: str, now: float) -> bool:
         """Set another hash if the account still has the one of ``account``; False otherwise. Atomic, and what
         ``revoke_tokens`` does with it."""

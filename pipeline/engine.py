@@ -28,6 +28,8 @@ class SamplingParameters:
     seed: int | None = None
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    #: Divides the logits of what prompt and answer already hold; 1 is none. A prefix has all it needs, so it is resumed from.
+    repetition_penalty: float = 1.0
     #: The answer is a JSON text valid under this schema.
     json_schema: Mapping[str, Any] | None = None
 

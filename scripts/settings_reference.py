@@ -18,7 +18,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from deployments.settings import ModelSpec, RetentionSpec, Settings
+from deployments.settings import ModelSpec, OpenAssistantSpec, RetentionSpec, Settings
 from pipeline.prompt_type import Capability
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
@@ -90,6 +90,8 @@ def kind(field: FieldInfo) -> str:
         "int | None": "integer",
         "float | None": "number",
         "RetentionSpec": "mapping",
+        "OpenAssistantSpec": "mapping",
+        "tuple[pydantic.types.SecretStr, ...]": "list of secrets",
         "dict[str, typing.Any]": "mapping",
         "tuple[deployments.settings.ModelSpec, ...]": "list of models",
         "tuple[pipeline.prompt_type.Capability, ...]": f"list of {', '.join(f'`{c}`' for c in Capability)}",
@@ -119,7 +121,7 @@ def default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
-    if value in ("", None, (), {}, RetentionSpec()) or value is PydanticUndefined:
+    if value in ("", None, (), {}, RetentionSpec(), OpenAssistantSpec()) or value is PydanticUndefined:
         return "*(none)*"
     return ", ".join(f"`{item}`" for item in value) if isinstance(value, tuple) else f"`{value}`"
 
@@ -144,6 +146,11 @@ def page() -> str:
             "",
             table,
             *rows(RetentionSpec),
+            "",
+            "## `open_assistant`",
+            "",
+            table,
+            *rows(OpenAssistantSpec),
             "",
             _LOCAL,
         ]

@@ -1,5 +1,5 @@
-"""Set up what Prompt Svc needs in this folder: the virtual environment ``.venv`` with the command ``oo`` in it, and the
-embedded model.
+"""Set up what Prompt Svc needs in this folder: the virtual environment ``.venv`` with the commands ``oo`` and ``prompt-chat`` in
+it, and the embedded model.
 
     python3 scripts/setup.py [LOCK ...]
 
@@ -203,22 +203,25 @@ def _pip(venv: Path, arguments: list[str]) -> tuple[int, str]:
     return process.returncode, output.decode("utf-8", "replace")
 
 
-def make_launcher(venv: Path) -> None:
-    """Put the command line ``oo`` into the environment, running from this folder: the project itself is not installed."""
+#: Commands of the project, and the modules that they run.
+COMMANDS = {"oo": "clients.oo", "prompt-chat": "clients.chat"}
+
+
+def make_launchers(venv: Path) -> None:
+    """Put the command lines into the environment, running from this folder: the project itself is not installed."""
     import shlex
 
-    launcher = venv / "bin" / "oo"
-    # -P: no module of the folder that the user is in stands in for one of ours.
-    text = (
-        "#!/bin/sh\n"
-        f'PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(str(venv / "bin" / "python"))} -P -m clients.oo "$@"\n'
-    )
-    if launcher.is_file() and launcher.read_text(encoding="utf-8") == text:
-        return
-    partial = launcher.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.chmod(0o755)
-    partial.replace(launcher)
+    for name, module in COMMANDS.items():
+        launcher = venv / "bin" / name
+        # -P: no module of the folder that the user is in stands in for one of ours.
+        python = shlex.quote(str(venv / "bin" / "python"))
+        text = f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {python} -P -m {module} "$@"\n'
+        if launcher.is_file() and launcher.read_text(encoding="utf-8") == text:
+            continue
+        partial = launcher.with_suffix(".partial")
+        partial.write_text(text, encoding="utf-8")
+        partial.chmod(0o755)
+        partial.replace(launcher)
 
 
 def make_model(venv: Path) -> None:
@@ -264,7 +267,7 @@ def main(arguments: Sequence[str]) -> int:
                 for lock in missing:
                     install(lock, venv)
                     mark_installed(lock, venv, version)
-        make_launcher(venv)
+        make_launchers(venv)
         make_model(venv)
     except SetupRefused as refusal:
         print(f"prompt-svc: {refusal}", file=sys.stderr)

@@ -136,4 +136,34 @@ ROWS: dict[str, Row] = {
     "DELETE /policy-svc/instance/{instance_id}": Row(audience=For.ADMIN, nobodys="policies are the service's"),
     "POST /policy-svc/instances": Row(audience=For.ADMIN),
     "POST /policy-svc/check": Row(audience=For.ADMIN),
+    # Open-Assistant, whose refusals look otherwise: tests/integration/test_open_assistant_access.py.
+    "GET /auth/callback/debug": Row(audience=For.ANYONE),
+    "GET /auth/login/debug": Row(audience=For.ANYONE),
+    "GET /auth/providers": Row(audience=For.ANYONE),
+    "GET /auth/refresh": Row(audience=For.ANYONE),
+    "POST /auth/trusted": Row(audience=For.ANYONE),
+    "GET /auth/check": Row(audience=For.TOKEN),
+    "DELETE /account/": Row(audience=For.TOKEN),
+    "GET /configs/model_configs": Row(audience=For.ANYONE),
+    "GET /configs/builtin_plugins": Row(audience=For.ANYONE),
+    "POST /configs/plugin_config": Row(audience=For.ANYONE),
+    "POST /chats": Row(audience=For.USER),
+    "GET /chats": Row(audience=For.USER),
+    "PUT /chats/hide_all": Row(audience=For.USER),
+    **{
+        f"{method} /chats/{{chat_id}}{rest}": Row(audience=For.USER, nobodys="the door has a matrix of its own")
+        for method, rest in (
+            ("GET", ""),
+            ("PUT", ""),
+            ("DELETE", ""),
+            ("POST", "/prompter_message"),
+            ("POST", "/assistant_message"),
+            ("POST", "/messages"),
+            ("GET", "/messages/{message_id}"),
+            ("GET", "/messages/{message_id}/events"),
+            ("POST", "/messages/{message_id}/votes"),
+            ("POST", "/messages/{message_id}/message_evals"),
+            ("POST", "/messages/{message_id}/reports"),
+        )
+    },
 }

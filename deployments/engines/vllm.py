@@ -263,6 +263,7 @@ def _sampling_params(sampling: SamplingParameters, *, already: int, replayed: li
         seed=sampling.seed,
         presence_penalty=sampling.presence_penalty,
         frequency_penalty=sampling.frequency_penalty,
+        repetition_penalty=sampling.repetition_penalty,
         structured_outputs=structured,
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,

@@ -10,6 +10,7 @@ from deployments.ingress import wire
 from deployments.ingress.auth import Gate, GuardedRoute
 from deployments.ingress.chat_svc import ChatSvc
 from deployments.ingress.default_model import DefaultModel
+from deployments.ingress.doors.open_assistant.service import OpenAssistant
 from deployments.ingress.downloader import Downloader
 from deployments.ingress.enroll_svc import EnrollSvc
 from deployments.ingress.events import UserEvents
@@ -105,6 +106,17 @@ def route_table(
         EnrollSvc(EnrollStore(client, keys), revocations, max_body_bytes=settings.max_body_bytes),
         PermitSvc(grants, max_body_bytes=settings.max_body_bytes),
         PolicySvc(policies, max_body_bytes=settings.max_body_bytes),
+        OpenAssistant(
+            settings,
+            client,
+            keys,
+            accounts=accounts,
+            tokens=tokens,
+            service=service,
+            threads=threads,
+            texts=texts,
+            queues=queues,
+        ),
     )
     gate = Gate(
         tokens,

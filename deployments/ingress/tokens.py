@@ -58,6 +58,10 @@ class IssuedToken:
         return f"IssuedToken(id={self.claims.token_id!r}, user={self.claims.user_id!r})"
 
 
+class TokenExpired(Unauthorized):
+    """Unauthorized"""
+
+
 class Tokens:
     """Issues and verifies access tokens with one key."""
 
@@ -70,8 +74,11 @@ class Tokens:
         #: PEM ``PUBLIC KEY``, with which anyone can verify our tokens.
         self.public_pem = self._public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
-    def issue(self, account: Account, *, app_id: str, device: str, app_host: str = "") -> IssuedToken:
-        """A token for ``account`` as it is now; roles that it gets later are in its next token."""
+    def issue(
+        self, account: Account, *, app_id: str, device: str, app_host: str = "", lifetime_s: float | None = None
+    ) -> IssuedToken:
+        """A token for ``account`` as it is now; roles that it gets later are in its next token. It is good for
+        ``lifetime_s`` seconds, as long as all are if that is None."""
         now = int(self._clock())
         claims = Claims(
             user_id=account.id,
@@ -80,7 +87,7 @@ class Tokens:
             app_id=app_id,
             device=device,
             token_id=new_id("tok"),
-            expires_at=now + max(1, int(self._lifetime_s)),
+            expires_at=now + max(1, int(lifetime_s or self._lifetime_s)),
             app_host=app_host,
             generation=account.token_generation,
         )
@@ -100,7 +107,8 @@ class Tokens:
         return IssuedToken(claims=claims, issued_at=now, encoded=jwt.encode(payload, self._key, algorithm=ALGORITHM))
 
     def verify(self, encoded: str) -> Claims:
-        """The claims of a token that we signed and that has not expired. Raises Unauthorized, whatever is wrong."""
+        """The claims of a token that we signed and that has not expired. Raises Unauthorized, whatever is wrong; TokenExpired
+        where it is only that."""
         if len(encoded) > MAX_TOKEN:
             raise Unauthorized
         digest = hashlib.sha256(encoded.encode("utf-8", "surrogatepass")).digest()
@@ -114,7 +122,7 @@ class Tokens:
             self._verified.move_to_end(digest)
         if claims.expires_at + LEEWAY_S <= self._clock():
             self._verified.pop(digest, None)
-            raise Unauthorized
+            raise TokenExpired
         return claims
 
     def _decode(self, encoded: str) -> Claims:
@@ -129,6 +137,8 @@ class Tokens:
                 leeway=LEEWAY_S,
             )
             return _claims(payload)
+        except jwt.ExpiredSignatureError:
+            raise TokenExpired from None
         # The header is parsed before the signature is checked; deep JSON in it exhausts the parser's stack.
         except (jwt.PyJWTError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
             raise Unauthorized from None

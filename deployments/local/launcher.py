@@ -24,6 +24,7 @@ from deployments.local.environment import (
     ROOT,
     CannotStart,
     Folders,
+    allow_debug_login,
     check_password,
     check_port,
     is_loopback,
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str], folders: Folders) -> int:
         config = config_file.read(path)
         host, port = config.http_options.host, config.http_options.port
         check_password(host, os.environ)
+        allow_debug_login(host, os.environ, _arguments(config))
         folders.prepare()
         lock = take_lock(folders.lock)
         if lock is None:

@@ -75,6 +75,9 @@ class RedisAccounts:
     async def count(self) -> int:
         return int(await self._client.zcard(self._keys.everybody()))
 
+    async def remove(self, account: Account) -> None:
+        await self._client.delete(self._keys.slug(account.slug), self._keys.user(account.id))
+
     async def replace_password(self, account: Account, password_hash: str, now: float) -> bool:
         arguments = [account.password_hash, password_hash, repr(now)]
         return bool(await self._replace_password(keys=[self._keys.user(account.id)], args=arguments))

@@ -69,6 +69,13 @@ LAYOUT = {
     "rate": "rate:{}",  # counter: hash: slot of the window -> requests
     "ticket": "ticket:{}",  # digest: hash: holder, and once it is open stream, openings
     "ticket_count": "tickets:{}",  # user: tickets issued of late
+    # chats of the Open-Assistant door: {} is a user, user/chat, or the ref of a message; an answer's ref is its prompt's, too
+    "oa_chats": "oa-chats:{}",  # user -> chat id, all of score 0: ids are ordered by time
+    "oa_visible": "oa-visible:{}",  # the same, without the hidden ones
+    "oa_chat": "oa-chat:{}",  # hash: created (while it exists), modified, title, hidden, data_use, tail, order; deleting
+    "oa_messages": "oa-messages:{}",  # message id -> order
+    "oa_message": "oa-m:{}",  # hash
+    "oa_refresh": "oa-refresh:{}",  # digest of a refresh token -> user and when the account was made; expires
     # counters and identity
     "seq": "seq",  # when the latest prompt was accepted (µs)
     "fence": "fence",  # attempts granted so far, of all prompts

@@ -32,6 +32,9 @@ class MemoryAccounts:
     async def by_id(self, user_id: str) -> Account | None:
         return self.accounts.get(user_id)
 
+    async def remove(self, account: Account) -> None:
+        self.accounts.pop(account.id, None)
+
     async def replace_password(self, account: Account, password_hash: str, now: float) -> bool:
         if self.accounts[account.id].password_hash != account.password_hash:
             return False

@@ -19,6 +19,8 @@ PRODUCT_MODELS = {
     "huggingface/TheBloke/mistral-7b-instruct-v0.2.Q4_K_M.gguf",
     "huggingface/TheBloke/mistral-7b-instruct-v0.2.Q5_K_M.gguf",
     "huggingface/TheBloke/tinyllama-1.1b-chat-v1.0.Q4_K_S.gguf",
+    # The default of Open-Assistant's text client.
+    "distilgpt2",
 }
 
 

@@ -13,7 +13,15 @@ from pathlib import Path
 import pytest
 
 from deployments.local import cluster, environment
-from deployments.local.environment import CannotStart, Folders, check_password, check_port, prepare, take_lock
+from deployments.local.environment import (
+    CannotStart,
+    Folders,
+    allow_debug_login,
+    check_password,
+    check_port,
+    prepare,
+    take_lock,
+)
 from deployments.local.processes import ProcessId, RunRecord, stop_all, using_folder, wait_gone
 from tests.waiting import wait_for
 
@@ -103,6 +111,23 @@ def test_the_default_password_holds_on_loopback_only() -> None:
     with pytest.raises(CannotStart, match="set PROMPT_SVC_ADMIN_PASSWORD"):
         check_password("127.0.0.1", {"RAY_SERVE_ENABLE_HA_PROXY": "1"})
     check_password("0.0.0.0", {"PROMPT_SVC_ADMIN_PASSWORD": "a better one"})
+
+
+@pytest.mark.parametrize(
+    ("host", "environ", "arguments", "allowed"),
+    [
+        ("127.0.0.1", {}, {}, "true"),
+        ("localhost", {"PROMPT_SVC_DEBUG_LOGIN": "false"}, {}, "false"),
+        ("127.0.0.1", {}, {"debug_login": False}, None),
+        ("0.0.0.0", {}, {}, None),
+        ("127.0.0.1", {"RAY_SERVE_ENABLE_HA_PROXY": "1"}, {}, None),
+    ],
+)
+def test_a_login_without_a_password_is_for_this_machine_and_whoever_asks_for_it(
+    host: str, environ: dict[str, str], arguments: dict[str, object], allowed: str | None
+) -> None:
+    allow_debug_login(host, environ, arguments)
+    assert environ.get("PROMPT_SVC_DEBUG_LOGIN") == allowed
 
 
 def test_processes_of_a_folder_are_found_but_not_who_only_reads_there(tmp_path: Path) -> None:

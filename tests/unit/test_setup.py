@@ -89,14 +89,17 @@ def test_the_command_line_runs_from_any_folder(setup: ModuleType, tmp_path: Path
     python = venv / "bin" / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
-    setup.make_launcher(venv)
-    setup.make_launcher(venv)
+    setup.make_launchers(venv)
+    setup.make_launchers(venv)
     # What stands in the user's folder is not ours.
     (tmp_path / "clients.py").write_text("raise SystemExit(3)")
     oo = [venv / "bin" / "oo", "env", "current"]
     environ = {"OO_CONFIG": str(tmp_path / "none.yaml"), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(oo, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "local\n", "")
+    chat = [venv / "bin" / "prompt-chat", "--url", "nonsense"]
+    done = subprocess.run(chat, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr[:36]) == (1, "prompt-chat: --url: got nonsense, al")
 
 
 def test_torch_is_looked_for_in_its_own_index_only_when_the_configured_ones_lack_it(

@@ -1,0 +1,5 @@
+"""``python -m clients.chat``."""
+
+from clients.chat.main import main
+
+main()
