@@ -10,6 +10,8 @@ from deployments.ingress import wire
 from deployments.ingress.auth import Gate, GuardedRoute
 from deployments.ingress.chat_svc import ChatSvc
 from deployments.ingress.default_model import DefaultModel
+from deployments.ingress.doors.llm_inference import llm_inference_door
+from deployments.ingress.doors.semoss import semoss_service
 from deployments.ingress.downloader import Downloader
 from deployments.ingress.events import UserEvents
 from deployments.ingress.file_svc import FileSvc
@@ -33,7 +35,7 @@ from deployments.ingress.user_svc import UserSvc
 from deployments.models import ModelText
 from deployments.settings import Settings
 from deployments.tasks import Supervisor
-from pipeline.accounts import Accounts
+from pipeline.accounts import Account, Accounts
 from pipeline.files.file_store import FileStore
 from pipeline.store.default_model import DefaultModelStore
 from pipeline.store.events import EventLog
@@ -59,6 +61,7 @@ def route_table(
     files: FileStore,
     serve: ServeControl | None = None,
     downloader: Downloader | None = None,
+    anonymous: Account | None = None,
 ) -> list[GuardedRoute]:
     """Every route of the service, in order. A service is added by adding it to ``services``.
 
@@ -69,6 +72,7 @@ def route_table(
         serve: None where the routes are served without Serve.
         downloader: None: as the settings say, from the public internet.
         supervisor: owns the hub's tasks; stop it when the app stops.
+        anonymous: whose prompts those of callers without a token are, where there may be such callers; None: nowhere.
     """
     keys = Keys(settings.redis_namespace)
     prompts = PromptStore(client, keys)
@@ -96,6 +100,8 @@ def route_table(
         SelfSvc(accounts, grants, tickets, max_body_bytes=settings.max_body_bytes),
         PermitSvc(grants, max_body_bytes=settings.max_body_bytes),
         PolicySvc(policies, max_body_bytes=settings.max_body_bytes),
+        semoss_service(settings, client, keys, service, threads, accounts, tokens, supervisor),
+        llm_inference_door(settings, service, threads, tokens, supervisor, anonymous),
     )
     gate = Gate(tokens, grants=grants, tickets=tickets, policies=policies, trusted_proxies=settings.trusted_proxies)
     table = [route for svc in services for route in svc.routes(gate)]

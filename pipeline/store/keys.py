@@ -62,6 +62,9 @@ LAYOUT = {
     "rate": "rate:{}",  # counter: hash: slot of the window -> requests
     "ticket": "ticket:{}",  # digest: hash: holder, and once it is open stream, openings
     "ticket_count": "tickets:{}",  # user: tickets issued of late
+    # the SEMOSS door, all of it for a while only
+    "pixel_session": "px-session:{}",  # digest: hash: holder, csrf, i:<insight> -> time
+    "pixel_job": "px-job:{}",  # job id: hash: session, ref, what its result needs, what was delivered
     # counters and identity
     "seq": "seq",  # when the latest prompt was accepted (µs)
     "fence": "fence",  # attempts granted so far, of all prompts
