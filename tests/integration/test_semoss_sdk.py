@@ -18,9 +18,9 @@ from tests.integration.served import served
 Connect = Callable[..., Awaitable[ai_server.ServerClient]]
 
 
-@pytest.fixture(params=[False, True], ids=["without CSRF tokens", "with CSRF tokens"])
-async def replica(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[IngressApp]:
-    async with ingress_app(redis_url, semoss_csrf=request.param) as replica:
+@pytest.fixture
+async def replica(redis_url: str) -> AsyncIterator[IngressApp]:
+    async with ingress_app(redis_url) as replica:
         yield replica
 
 
@@ -143,3 +143,13 @@ async def test_credentials(replica: IngressApp, base: str):
     bearer = token(account).removeprefix("Bearer ")
     client = await asyncio.to_thread(ai_server.ServerClient, base, bearer_token=bearer, bearer_token_provider="NATIVE")
     assert await asyncio.to_thread(client.run_pixel, "META | true") is True
+
+
+async def test_csrf_tokens_are_fetched_where_they_are_asked_for(redis_url: str, model: ModelByHand):
+    async with ingress_app(redis_url, semoss_csrf=True) as replica, served(replica.app) as url:
+        await replica.user("alice")
+        await asyncio.to_thread(ai_server.ServerClient, f"{url}/Monolith/api", "alice", PASSWORD)
+        engine = ai_server.ModelEngine(engine_id=MODEL)
+        asking = asyncio.create_task(asyncio.to_thread(engine.ask, command="hi"))
+        await model.answer("hello")
+        assert (await asking)["response"] == "hello"

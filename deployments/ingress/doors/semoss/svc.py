@@ -102,7 +102,7 @@ class SemossDoor:
         session, cookie = await self._sessions.entered(request), ""
         if session is None and (begun := await self._sessions.begin(request)):
             session, cookie = begun
-        reply = json_reply(_config(session, csrf=self._settings.semoss_csrf))
+        reply = json_reply(config_object(session, csrf=self._settings.semoss_csrf))
         if cookie:
             set_cookie(request, reply, cookie)
         return reply
@@ -346,7 +346,7 @@ class SemossDoor:
             return None
 
 
-def _config(session: Session | None, *, csrf: bool) -> Mapping[str, Any]:
+def config_object(session: Session | None, *, csrf: bool) -> Mapping[str, Any]:
     """What clients read of the service, and of themselves."""
     config: dict[str, Any] = {
         "loginDetails": {},
