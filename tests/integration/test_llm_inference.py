@@ -33,12 +33,6 @@ async def replica(redis_url: str) -> AsyncIterator[IngressApp]:
 
 
 @pytest.fixture
-async def model(redis_url: str) -> AsyncIterator[ModelByHand]:
-    async with ModelByHand(redis_url) as model:
-        yield model
-
-
-@pytest.fixture
 async def client(replica: IngressApp) -> AsyncIterator[httpx.AsyncClient]:
     async with served(replica.app) as url, httpx.AsyncClient(base_url=url, timeout=20) as client:
         yield client

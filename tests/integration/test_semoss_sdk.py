@@ -19,21 +19,9 @@ Connect = Callable[..., Awaitable[ai_server.ServerClient]]
 
 
 @pytest.fixture
-async def replica(redis_url: str) -> AsyncIterator[IngressApp]:
-    async with ingress_app(redis_url) as replica:
-        yield replica
-
-
-@pytest.fixture
 async def base(replica: IngressApp) -> AsyncIterator[str]:
     async with served(replica.app) as url:
         yield f"{url}/Monolith/api"
-
-
-@pytest.fixture
-async def model(redis_url: str) -> AsyncIterator[ModelByHand]:
-    async with ModelByHand(redis_url) as model:
-        yield model
 
 
 @pytest.fixture

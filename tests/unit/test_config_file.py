@@ -19,6 +19,8 @@ PRODUCT_MODELS = {
     "huggingface/TheBloke/mistral-7b-instruct-v0.2.Q4_K_M.gguf",
     "huggingface/TheBloke/mistral-7b-instruct-v0.2.Q5_K_M.gguf",
     "huggingface/TheBloke/tinyllama-1.1b-chat-v1.0.Q4_K_S.gguf",
+    # The engine of SEMOSS's streaming example.
+    "b0d18f4b-ff2c-4563-8f9d-57efbff53d60",
 }
 
 
