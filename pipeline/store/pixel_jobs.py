@@ -26,6 +26,8 @@ from pipeline.store.scripts import Scripts
 
 #: How long a job is known, seconds; a session lives as long at most.
 KEPT_S = 24 * 3600
+#: The same of a job whose outcome was known at once.
+SETTLED_S = 1800
 #: How long a job can be fetched again after its result was, seconds: the reply may have been lost.
 FETCHED_S = 60
 #: How long the reply of a poll may take until another poll gets the same page, seconds.
@@ -58,6 +60,7 @@ class PixelJob:
     user_id: str
     insight_id: str
     room_id: str
+    #: Of a job without a prompt; else the prompt keeps it.
     expression: str
     #: Id of the prompt that answers it; empty if the outcome is known.
     prompt_id: str = ""
@@ -131,7 +134,7 @@ class PixelJobs:
         }
         pipe = self._client.pipeline(transaction=True)
         pipe.hset(self._keys.pixel_job(job.id), mapping=record)
-        pipe.expire(self._keys.pixel_job(job.id), KEPT_S)
+        pipe.expire(self._keys.pixel_job(job.id), KEPT_S if job.prompt_id else SETTLED_S)
         await pipe.execute()
 
     async def find(self, job_id: str, *, session: str) -> PixelJob | None:

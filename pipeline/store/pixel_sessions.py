@@ -13,6 +13,8 @@ from pipeline.store.scripts import Scripts
 
 #: How long a session lives after its last request, seconds: a servlet container's usual half an hour.
 IDLE_S = 1800
+#: How old that time may get, seconds: clients poll many times a second, and a write waits for the store's disk.
+TOUCH_S = 30
 #: Insights of one session.
 MOST_INSIGHTS = 1000
 
@@ -47,11 +49,15 @@ class PixelSessions:
 
     async def enter(self, digest: str) -> StoredSession | None:
         """The session, which lives on from now; None if there is none (any more)."""
-        pipe = self._client.pipeline(transaction=True)
+        pipe = self._client.pipeline(transaction=False)
         pipe.hmget(self._keys.pixel_session(digest), "holder", "csrf")
-        pipe.expire(self._keys.pixel_session(digest), IDLE_S)
-        (holder, csrf), _ = await pipe.execute()
-        return None if holder is None else StoredSession(holder=text(holder), csrf=text(csrf))
+        pipe.ttl(self._keys.pixel_session(digest))
+        (holder, csrf), left_s = await pipe.execute()
+        if holder is None:
+            return None
+        if left_s < IDLE_S - TOUCH_S:
+            await self._client.expire(self._keys.pixel_session(digest), IDLE_S)
+        return StoredSession(holder=text(holder), csrf=text(csrf))
 
     async def close(self, digest: str) -> None:
         """End it, with its insights."""

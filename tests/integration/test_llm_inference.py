@@ -244,6 +244,7 @@ async def test_a_batch_is_accepted_whole_or_not_at_all(replica: IngressApp, clie
     prompts = [{"id": "1", "prompt": "fits"}, {"id": "2", "prompt": "x" * 300}]
     answer = await client.post(BATCH, json={"prompts": prompts})
     assert answer.status_code == 400
+    assert answer.text.startswith("Invalid Data Format: prompts.1.prompt: got")
     assert "tokens, allowed is at most" in answer.text
     assert await prompts_of(replica) == []
 

@@ -64,6 +64,7 @@ async def test_the_result_is_had_once_but_not_lost_with_its_reply(alice: Browser
     await model.answer("Yes")
     first = await alice.result(job_id)
     assert first["pixelReturn"][0]["output"]["response"] == "Yes"
+    assert first["pixelReturn"][0]["pixelExpression"] == ASK
     assert await alice.result(job_id) == first
     assert await alice.poll(job_id) == {"message": [], "status": "UnknownJob"}
     assert (await alice.post("status", jobId=job_id)).json() == "NULL"
@@ -146,7 +147,9 @@ async def test_terminate_drops_what_is_unread_but_not_the_end(alice: Browser, mo
     assert await alice.poll(job_id) == {"message": [USAGE, finish("stop")], "status": "ProgressComplete"}
 
 
-async def test_an_erased_prompt_is_an_unknown_job(replica: IngressApp, alice: Browser, model: ModelByHand):
+async def test_an_erased_prompt_is_an_unknown_job_and_its_text_is_gone(
+    replica: IngressApp, alice: Browser, model: ModelByHand, redis_url: str
+):
     job_id = await alice.start(ASK)
     await model.answer("x")
     account = await replica.accounts.store.by_slug("alice")
@@ -154,6 +157,8 @@ async def test_an_erased_prompt_is_an_unknown_job(replica: IngressApp, alice: Br
     assert (await replica.send("DELETE", f"/prompt-svc/prompt/{job_id}", as_=account)).status_code == 200
     assert await alice.poll(job_id) == {"message": [], "status": "UnknownJob"}
     assert await alice.result(job_id) == "NULL"
+    async with Redis.from_url(redis_url) as client:
+        assert b"there" not in b"".join((await client.hgetall(f"ps:px-job:{job_id}")).values())
 
 
 async def test_partial_shows_all_and_what_is_new(alice: Browser, model: ModelByHand):

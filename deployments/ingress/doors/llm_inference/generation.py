@@ -8,14 +8,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
-from deployments.ingress.doors.llm_inference.requests import Wanted
+from deployments.ingress.doors.llm_inference.requests import InvalidDataFormat, Wanted
 from deployments.ingress.service import PromptService
 from deployments.ingress.threads import ThreadReader
 from deployments.tasks import Supervisor
 from pipeline.delta import Delta, DeltaKind, FinishReason
-from pipeline.errors import NotFound, ServerError, StoreUnavailable
+from pipeline.errors import ClientError, NotFound, ServerError, StoreUnavailable
 from pipeline.ids import new_id
-from pipeline.prompt import Prompt
+from pipeline.prompt import NewPrompt, Prompt
 from pipeline.store.logs import LogEntry
 from pipeline.submission import PromptSubmission
 
@@ -66,13 +66,7 @@ class Generator:
             ClientError: one of them cannot be run, so none is.
             StoreUnavailable: none goes on.
         """
-        prepared = [
-            await self._service.prepare(
-                user_id,
-                PromptSubmission(prompt=one.prompt, id=new_id(f"gen-{one.id}"), sampling=one.sampling, sync=True),
-            )
-            for one in wanted
-        ]
+        prepared = [await self._prepare(user_id, index, one) for index, one in enumerate(wanted)]
         try:
             results = await asyncio.gather(*(self._service.accept(new) for new in prepared), return_exceptions=True)
             for result in results:
@@ -83,6 +77,13 @@ class Generator:
             # Beside the request, which may be cancelled itself.
             ids = [new.id for new in prepared]
             self._supervisor.spawn(self._cancel(user_id, ids), name="cancel what nobody waits for")
+
+    async def _prepare(self, user_id: str, index: int, one: Wanted) -> NewPrompt:
+        submission = PromptSubmission(prompt=one.prompt, id=new_id(f"gen-{one.id}"), sampling=one.sampling, sync=True)
+        try:
+            return await self._service.prepare(user_id, submission)
+        except ClientError as error:
+            raise InvalidDataFormat(error, f"prompts.{index}." if one.is_one_of_several else "") from None
 
     async def deltas(self, prompt: Prompt) -> AsyncGenerator[Delta, None]:
         """What is generated, as it comes, up to and with the end.

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -98,6 +98,8 @@ class Wanted:
     sampling: SamplingParameters
     #: Whether the caller speaks of ``id`` and ``data``, not of ``request_id`` and ``response``.
     in_documents_words: bool
+    #: Whether it is of a batch.
+    is_one_of_several: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,7 +152,7 @@ def _item(index: int, item: Any, generation: _Generation, shared: int | None) ->
     if not isinstance(item, dict):
         raise InvalidDataFormat(InvalidField(f"prompts.{index}", Shown(kind_of(item)), "an object"))
     try:
-        return _wanted(_Item.parse(item), generation, shared)
+        return replace(_wanted(_Item.parse(item), generation, shared), is_one_of_several=True)
     except InvalidField as error:
         raise InvalidDataFormat(error, f"prompts.{index}.") from None
 

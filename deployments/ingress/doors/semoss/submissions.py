@@ -15,6 +15,8 @@ from pipeline.store.connection import translated_errors
 from pipeline.store.history import HistoryReader
 from pipeline.submission import PromptSubmission
 
+#: Where a prompt keeps the expression it comes from, among what its client sent.
+EXPRESSION = "pixelExpression"
 #: Messages of the past that a question with a context may bring along.
 MOST_PAST = 256
 #: Above every place a message can have.
@@ -28,9 +30,14 @@ class Submissions:
         self._service = service
         self._history = history
 
-    async def build(self, user_id: str, question: Question, *, room_id: str, prompt_id: str | None) -> PromptSubmission:
+    async def build(
+        self, user_id: str, question: Question, *, expression: str, room_id: str, prompt_id: str | None
+    ) -> PromptSubmission:
         """What to submit. With a context, the past is what is complete by now; otherwise the service waits for what is under
-        way in the room. Raises ClientError and StoreUnavailable."""
+        way in the room.
+
+        The expression is kept with the prompt, and so erased with it. Raises ClientError and StoreUnavailable.
+        """
         plain = PromptSubmission(
             prompt=question.text,
             id=prompt_id,
@@ -38,6 +45,7 @@ class Submissions:
             model_id=question.engine_id or None,
             sampling=question.sampling,
             history=question.use_history,
+            parameters={EXPRESSION: expression},
         )
         system = [] if question.context is None else [{"role": "system", "content": question.context}]
         if question.chat is not None:

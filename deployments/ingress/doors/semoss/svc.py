@@ -29,7 +29,7 @@ from deployments.ingress.doors.semoss.replies import (
 )
 from deployments.ingress.doors.semoss.sessions import CSRF_HEADER, Session, Sessions, session_of, set_cookie
 from deployments.ingress.doors.semoss.statements import Asking, Statement, read_statement
-from deployments.ingress.doors.semoss.submissions import Submissions
+from deployments.ingress.doors.semoss.submissions import EXPRESSION, Submissions
 from deployments.ingress.service import PromptService
 from deployments.settings import Settings
 from pipeline.delta import FinishReason
@@ -130,7 +130,7 @@ class SemossDoor:
         try:
             statement = await read_statement(expression)
             if isinstance(statement, Asking):
-                outcome = await self._ask_and_wait(session, insight_id, statement)
+                outcome = await self._ask_and_wait(session, insight_id, expression, statement)
             else:
                 outcome = await self._reactors.run(session, insight_id, statement)
         except ClientError as error:
@@ -157,7 +157,7 @@ class SemossDoor:
             statement = await read_statement(expression)
             if isinstance(statement, Asking):
                 question = statement.question
-                prompt = await self._submit(session, insight_id, question, prompt_id=job_id)
+                prompt = await self._submit(session, insight_id, expression, question, prompt_id=job_id)
             else:
                 outcome = await self._reactors.run(session, insight_id, statement)
         except ClientError as error:
@@ -170,7 +170,7 @@ class SemossDoor:
                     user_id=session.caller.user_id,
                     insight_id=insight_id,
                     room_id=(question.room_id if question else None) or insight_id,
-                    expression=expression,
+                    expression="" if prompt else expression,
                     prompt_id=prompt.id if prompt else "",
                     streams=question is None or question.streams,
                     by_code=isinstance(statement, Asking) and statement.by_code,
@@ -196,15 +196,21 @@ class SemossDoor:
                 raise InsightNotFound
         return session, insight_id, expression if expression.endswith(";") else f"{expression};"
 
-    async def _submit(self, session: Session, insight_id: str, question: Question, *, prompt_id: str | None) -> Prompt:
+    async def _submit(
+        self, session: Session, insight_id: str, expression: str, question: Question, *, prompt_id: str | None
+    ) -> Prompt:
         user_id = session.caller.user_id
         submission = await self._submissions.build(
-            user_id, question, room_id=question.room_id or insight_id, prompt_id=prompt_id
+            user_id,
+            question,
+            expression=expression,
+            room_id=question.room_id or insight_id,
+            prompt_id=prompt_id,
         )
         return (await self._service.submit(user_id, submission)).prompt
 
-    async def _ask_and_wait(self, session: Session, insight_id: str, asking: Asking) -> Outcome:
-        prompt = await self._submit(session, insight_id, asking.question, prompt_id=None)
+    async def _ask_and_wait(self, session: Session, insight_id: str, expression: str, asking: Asking) -> Outcome:
+        prompt = await self._submit(session, insight_id, expression, asking.question, prompt_id=None)
         prompt = await self._service.wait(prompt, self._settings.sync_wait_s)
         if not prompt.status.is_terminal:
             return Outcome.error(f"not finished within {self._settings.sync_wait_s:g} s; the prompt goes on")
@@ -263,7 +269,7 @@ class SemossDoor:
         job = await self._job(request)
         if job is None:
             return json_reply("NULL")
-        time_ms = 0
+        time_ms, expression = 0, job.expression
         if job.outcome is not None:
             outcome = Outcome.from_record(job.outcome)
         else:
@@ -273,6 +279,7 @@ class SemossDoor:
             if not prompt.status.is_terminal:
                 raise JobNotFinished
             time_ms = (prompt.updated_us - prompt.created_us) // 1000
+            expression = str((prompt.parameters or {}).get(EXPRESSION, ""))
             outcome = await self._reader.outcome(prompt, job.room_id, by_code=job.by_code)
         with translated_errors():
             await self._jobs.fetched(job.id)
@@ -280,7 +287,7 @@ class SemossDoor:
             envelope(
                 outcome,
                 insight_id=job.insight_id,
-                expression=job.expression,
+                expression=expression,
                 time_ms=time_ms,
                 session_seconds=IDLE_S,
             )
