@@ -182,6 +182,15 @@ class Settings(BaseSettings):
     #: Largest image that is downloaded, bytes.
     max_download_bytes: Annotated[int, Field(ge=1)] = 20_000_000
 
+    #: Whether SEMOSS clients with a session's cookie must send its CSRF token, too. Requests of pages of other sites are refused
+    #: either way.
+    semoss_csrf: bool = False
+    #: Whether ``/api/generate-one`` and ``/api/generate-batch`` serve callers without a token, all as one account: ``auto``,
+    #: where only this machine reaches the service.
+    llm_inference_anonymous: Literal["auto", "on", "off"] = "auto"
+    #: Slug of that account, which the start makes.
+    llm_inference_account: str = Field(default="anonymous", pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)
+
     #: How long an attempt may go without a heartbeat, seconds.
     lease_s: Annotated[float, Field(gt=0)] = 10
     #: How long a granted prompt may wait for a replica to claim it, seconds.
@@ -260,6 +269,12 @@ class Settings(BaseSettings):
     def model_names(self) -> list[str]:
         """Every id and alias of the catalogue."""
         return [name for model in self.models for name in (model.id, *model.aliases)]
+
+    def serves_anonymous(self, *, bound_to_loopback: bool) -> bool:
+        """Whether callers without a token are served where there is a door for them."""
+        if self.llm_inference_anonymous == "auto":
+            return bound_to_loopback
+        return self.llm_inference_anonymous == "on"
 
     def resolve_model(self, name: str | None) -> ModelSpec | None:
         """The model behind an id or alias, the default one for an empty name, None for an unknown one."""

@@ -166,4 +166,21 @@ ROWS: dict[str, Row] = {
             ("POST", "/messages/{message_id}/reports"),
         )
     },
+    # The SEMOSS door: ids of jobs and insights are in its forms, and a session's (tests/integration/test_semoss.py).
+    "GET /Monolith/api/config": Row(audience=For.ANYONE),
+    "GET /Monolith/api/config/fetchCsrf": Row(audience=For.TOKEN),
+    "GET /Monolith/api/logout": Row(audience=For.ANYONE),
+    "GET /Monolith/api/logout/all": Row(audience=For.ANYONE),
+    "POST /Monolith/api/engine/runPixel": Row(audience=For.USER),
+    "POST /Monolith/api/engine/runPixelAsync": Row(audience=For.USER),
+    "POST /Monolith/api/engine/pixelJobStreaming": Row(audience=For.USER),
+    "POST /Monolith/api/engine/partial": Row(audience=For.USER),
+    "POST /Monolith/api/engine/result": Row(audience=For.USER),
+    "POST /Monolith/api/engine/status": Row(audience=For.USER),
+    "POST /Monolith/api/engine/console": Row(audience=For.USER),
+    "POST /Monolith/api/engine/error": Row(audience=For.USER),
+    "POST /Monolith/api/engine/terminate": Row(audience=For.USER),
+    # Nobody's ids: each request is generated anew (tests/integration/test_llm_inference.py).
+    "POST /api/generate-one": Row(audience=For.USER),
+    "POST /api/generate-batch": Row(audience=For.USER),
 }

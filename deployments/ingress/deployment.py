@@ -22,6 +22,7 @@ from deployments.settings import Settings
 from deployments.tasks import Supervisor
 from pipeline.accounts import Accounts
 from pipeline.admin import ensure_admin
+from pipeline.anonymous import ensure_anonymous
 from pipeline.passwords import Passwords
 from pipeline.store.account_keys import AccountKeys
 from pipeline.store.accounts import RedisAccounts
@@ -52,6 +53,11 @@ class Ingress:
         self._passwords = Passwords()
         accounts = Accounts(RedisAccounts(self._client, AccountKeys(settings.redis_namespace)), self._passwords)
         await ensure_admin(accounts, settings.admin_password.get_secret_value(), bound_to_loopback=_bound_to_loopback())
+        anonymous = (
+            await ensure_anonymous(accounts, settings.llm_inference_account)
+            if settings.serves_anonymous(bound_to_loopback=_bound_to_loopback())
+            else None
+        )
         tokens = Tokens(
             signing_key(settings.jwt_private_key.get_secret_value(), settings.data_dir),
             lifetime_s=settings.access_token_hours * 3600,
@@ -68,6 +74,7 @@ class Ingress:
             tokens=tokens,
             texts=texts,
             supervisor=self._supervisor,
+            anonymous=anonymous,
             serve=SharedServeControl(serve.get_replica_context().app_name, self._supervisor),
         )
 

@@ -10,7 +10,9 @@ from deployments.ingress import wire
 from deployments.ingress.auth import Gate, GuardedRoute
 from deployments.ingress.chat_svc import ChatSvc
 from deployments.ingress.default_model import DefaultModel
+from deployments.ingress.doors.llm_inference import llm_inference_door
 from deployments.ingress.doors.open_assistant.service import OpenAssistant
+from deployments.ingress.doors.semoss import semoss_service
 from deployments.ingress.downloader import Downloader
 from deployments.ingress.enroll_svc import EnrollSvc
 from deployments.ingress.events import UserEvents
@@ -38,7 +40,7 @@ from deployments.ingress.users_svc import UsersSvc
 from deployments.models import ModelText
 from deployments.settings import Settings
 from deployments.tasks import Supervisor
-from pipeline.accounts import Accounts
+from pipeline.accounts import Account, Accounts
 from pipeline.files.file_store import FileStore
 from pipeline.store.default_model import DefaultModelStore
 from pipeline.store.enrolls import EnrollStore
@@ -65,6 +67,7 @@ def route_table(
     files: FileStore,
     serve: ServeControl | None = None,
     downloader: Downloader | None = None,
+    anonymous: Account | None = None,
 ) -> list[GuardedRoute]:
     """Every route of the service, in order. A service is added by adding it to ``services``.
 
@@ -75,6 +78,7 @@ def route_table(
         serve: None where the routes are served without Serve.
         downloader: None: as the settings say, from the public internet.
         supervisor: owns the hub's tasks; stop it when the app stops.
+        anonymous: whose prompts those of callers without a token are, where there may be such callers; None: nowhere.
     """
     keys = Keys(settings.redis_namespace)
     prompts = PromptStore(client, keys)
@@ -117,6 +121,8 @@ def route_table(
             texts=texts,
             queues=queues,
         ),
+        semoss_service(settings, client, keys, service, threads, accounts, tokens, supervisor),
+        llm_inference_door(settings, service, threads, tokens, supervisor, anonymous),
     )
     gate = Gate(
         tokens,

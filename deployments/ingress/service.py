@@ -16,6 +16,7 @@ from pipeline.errors import InvalidField, NotFound, Shown, StoreUnavailable
 from pipeline.ids import new_id
 from pipeline.prompt import NewPrompt, Prompt, make_ref
 from pipeline.retry import DEFAULT_MAX_RETRIES
+from pipeline.states import Status
 from pipeline.store.connection import translated_errors
 from pipeline.store.prompts import Accepted, PromptStore
 from pipeline.store.templates import TemplateStore
@@ -54,13 +55,22 @@ class PromptService:
             StoreUnavailable: nothing was stored, or (if the connection broke on the way back) it was: submit it again with
                 the same id to find out.
         """
+        return await self.accept(await self.prepare(user_id, submission))
+
+    async def accept(self, new: NewPrompt) -> Accepted:
+        """The second half of ``submit``: store and queue what was prepared."""
+        with translated_errors():
+            return await self._prompts.accept(new)
+
+    async def prepare(self, user_id: str, submission: PromptSubmission) -> NewPrompt:
+        """The first half of ``submit``: everything that can be refused is, before anything is stored."""
         spec = await self._model_for(submission)
         submission = await self._with_saved_template(user_id, submission)
         history = _history(submission)
         await own_files(self._files, user_id, submission.file_ids)
         prompt_id = submission.id or new_id("prom")
         token_ids = await self._texts[spec.id].render(submission)
-        new = NewPrompt(
+        return NewPrompt(
             id=prompt_id,
             user_id=user_id,
             thread_id=submission.thread_id or prompt_id,
@@ -77,8 +87,10 @@ class PromptService:
             parameters=submission.parameters,
             engine_parameters=submission.engine_parameters,
         )
-        with translated_errors():
-            return await self._prompts.accept(new)
+
+    async def text_for(self, submission: PromptSubmission) -> ModelText:
+        """What renders and measures it. Raises ClientError as ``submit`` does."""
+        return self._texts[(await self._model_for(submission)).id]
 
     async def _model_for(self, submission: PromptSubmission) -> ModelSpec:
         spec = choose_model(
@@ -155,6 +167,15 @@ class PromptService:
         """
         with translated_errors():
             await self._prompts.remove(make_ref(user_id, prompt_id))
+
+    async def cancel(self, user_id: str, prompt_id: str) -> Status:
+        """Cancel a prompt that has not ended. Returns the status it has ended with.
+
+        Raises:
+            NotFound: the user has no such prompt.
+        """
+        with translated_errors():
+            return await self._prompts.cancel(make_ref(user_id, prompt_id))
 
 
 def _history(submission: PromptSubmission) -> bool | None:

@@ -76,6 +76,9 @@ LAYOUT = {
     "oa_messages": "oa-messages:{}",  # message id -> order
     "oa_message": "oa-m:{}",  # hash
     "oa_refresh": "oa-refresh:{}",  # digest of a refresh token -> user and when the account was made; expires
+    # the SEMOSS door, all of it for a while only
+    "pixel_session": "px-session:{}",  # digest: hash: holder, csrf, i:<insight> -> time
+    "pixel_job": "px-job:{}",  # job id: hash: session, ref, what its result needs, what was delivered
     # counters and identity
     "seq": "seq",  # when the latest prompt was accepted (µs)
     "fence": "fence",  # attempts granted so far, of all prompts

@@ -22,6 +22,7 @@ from deployments.models import ModelText
 from deployments.settings import Settings
 from deployments.tasks import Supervisor
 from pipeline.accounts import Account, Accounts, Role
+from pipeline.anonymous import ensure_anonymous
 from pipeline.passwords import Passwords
 from pipeline.store.account_keys import AccountKeys
 from pipeline.store.accounts import RedisAccounts
@@ -135,8 +136,20 @@ async def ingress_app(redis_url: str, **settings: Any) -> AsyncIterator[IngressA
     )
     texts = {spec.id: ModelText.open(spec, parsed) for spec in parsed.models}
     files = open_file_store(client, parsed)
+    anonymous = (
+        await ensure_anonymous(accounts, parsed.llm_inference_account)
+        if parsed.serves_anonymous(bound_to_loopback=False)
+        else None
+    )
     routes = route_table(
-        parsed, client, accounts=accounts, tokens=TOKENS, texts=texts, supervisor=supervisor, files=files
+        parsed,
+        client,
+        accounts=accounts,
+        tokens=TOKENS,
+        texts=texts,
+        supervisor=supervisor,
+        files=files,
+        anonymous=anonymous,
     )
     try:
         yield IngressApp(app=web_app(routes), routes=routes, accounts=accounts)

@@ -15,9 +15,9 @@ import pytest
 from deployments.ingress.openapi import document
 from pipeline.accounts import Role
 from tests.integration.whole_app import WholeApp, running_app, settings_for
-from tests.unit.whole_table import routes
+from tests.unit.whole_table import own_routes
 
-PATHS: dict[str, dict[str, Any]] = document(routes())["paths"]
+PATHS: dict[str, dict[str, Any]] = document(own_routes())["paths"]
 OPERATIONS = [(method.upper(), path) for path, item in PATHS.items() for method in item]
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "TRACE")
 #: Engines serve these themselves; ours is inside of the replicas (SECURITY §2.2).

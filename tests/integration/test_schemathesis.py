@@ -17,11 +17,11 @@ from deployments.ingress.openapi import document
 from tests.access_rows import ROWS, For
 from tests.integration.schemathesis_formats import ENROLLS, FILES, USERS
 from tests.integration.whole_app import IMAGE, WholeApp, running_app
-from tests.unit.whole_table import routes
+from tests.unit.whole_table import own_routes
 
 CASES = int(os.environ.get("SCHEMATHESIS_CASES", "25"))
 
-SCHEMA = schemathesis.openapi.from_dict(document(routes()), config=SchemathesisConfig())
+SCHEMA = schemathesis.openapi.from_dict(document(own_routes()), config=SchemathesisConfig())
 # Neither NUL nor lone surrogates are sent: no string may hold them (tests/unit/test_body.py).
 SCHEMA.config.generation.allow_x00 = False
 

@@ -21,6 +21,8 @@ PRODUCT_MODELS = {
     "huggingface/TheBloke/tinyllama-1.1b-chat-v1.0.Q4_K_S.gguf",
     # The default of Open-Assistant's text client.
     "distilgpt2",
+    # The engine of SEMOSS's streaming example.
+    "b0d18f4b-ff2c-4563-8f9d-57efbff53d60",
 }
 
 

@@ -49,6 +49,16 @@ def test_every_route_is_documented_and_none_that_does_not_exist():
     assert sorted(said) == sorted(exist)
 
 
+@pytest.mark.parametrize(
+    ("page", "prefix"), [("semoss.md", "/Monolith/api"), ("llm-inference.md", "/api/")], ids=["semoss", "llm-inference"]
+)
+def test_a_doors_page_names_its_routes(page: str, prefix: str):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    paths = [route.path for route in routes() if route.door is not None and route.path.startswith(prefix)]
+    assert paths
+    assert [path for path in paths if f"`{path}`" not in text and f"`{path.removeprefix(prefix)}`" not in text] == []
+
+
 @pytest.mark.parametrize("name", ["README.md", "docs/how-it-works.md"])
 def test_the_promise_is_worded_as_in_the_design(name: str):
     text = " ".join((ROOT / name).read_text(encoding="utf-8").replace("**", "").split())

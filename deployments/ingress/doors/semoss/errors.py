@@ -1,0 +1,24 @@
+"""What is wrong with an expression, in words that quote nothing of it: it holds a prompt."""
+
+from __future__ import annotations
+
+from pipeline.errors import ClientError
+
+
+class WrongExpression(ClientError):
+    """The expression is not one that this service runs."""
+
+
+class WrongSyntax(WrongExpression):
+    """The expression cannot be read."""
+
+
+#: What a store and a tokenizer cannot hold.
+_FORBIDDEN = frozenset(["\0", *map(chr, range(0xD800, 0xE000))])
+
+
+def check_characters(text: str, where: str) -> str:
+    """``text``, if every character of it can be stored. Raises WrongSyntax."""
+    if not _FORBIDDEN.isdisjoint(text):
+        raise WrongSyntax(f"{where}: NUL characters and lone surrogates are not allowed")
+    return text
