@@ -12,6 +12,7 @@ from deployments.ingress.model_choice import choose_model
 from deployments.ingress.own_files import FileLookup, own_files
 from deployments.models import ModelText
 from deployments.settings import ModelSpec, Settings
+from pipeline.engine import Parsing
 from pipeline.errors import InvalidField, NotFound, Shown, StoreUnavailable
 from pipeline.ids import new_id
 from pipeline.prompt import NewPrompt, Prompt, make_ref
@@ -56,6 +57,7 @@ class PromptService:
         """
         spec = await self._model_for(submission)
         submission = await self._with_saved_template(user_id, submission)
+        submission = _parsed_by(spec, submission)
         history = _history(submission)
         await own_files(self._files, user_id, submission.file_ids)
         prompt_id = submission.id or new_id("prom")
@@ -147,6 +149,15 @@ class PromptService:
             raise NotFound
         return prompt, position
 
+    async def cancel(self, user_id: str, prompt_id: str) -> None:
+        """Cancel a prompt that has not ended; one that has stays as it is.
+
+        Raises:
+            NotFound: the user has no such prompt.
+        """
+        with translated_errors():
+            await self._prompts.cancel(make_ref(user_id, prompt_id))
+
     async def remove(self, user_id: str, prompt_id: str) -> None:
         """Cancel a prompt that has not ended, erase a finished one with its text.
 
@@ -155,6 +166,14 @@ class PromptService:
         """
         with translated_errors():
             await self._prompts.remove(make_ref(user_id, prompt_id))
+
+
+def _parsed_by(spec: ModelSpec, submission: PromptSubmission) -> PromptSubmission:
+    """What a model thinks is told from what it answers wherever its own chat template is used, which makes it think."""
+    is_chat = submission.template is None and submission.prompt_token_ids is None
+    if spec.reasoning_parser is None or not is_chat or submission.sampling.parsing is not None:
+        return submission
+    return replace(submission, sampling=replace(submission.sampling, parsing=Parsing()))
 
 
 def _history(submission: PromptSubmission) -> bool | None:
