@@ -120,10 +120,28 @@ ROWS: dict[str, Row] = {
     "POST /user-svc/self/has/{permission}": Row(audience=For.TOKEN, nobodys="a permission is nobody's"),
     "POST /user-svc/change-password": Row(audience=For.TOKEN),
     "POST /user-svc/stream-ticket": Row(audience=For.TOKEN),
+    "POST /user-svc/api-key": Row(audience=For.TOKEN),
+    "POST /user-svc/api-keys": Row(audience=For.TOKEN),
+    "DELETE /user-svc/api-keys": Row(
+        audience=For.TOKEN, owned=Owned(path="/user-svc/api-keys", body={"id": "ID"}, kind="api-key")
+    ),
     "PUT /user-svc/permits": Row(audience=For.ADMIN),
     "POST /user-svc/permits": Row(audience=For.ADMIN),
     "PUT /policy-svc/instance/{instance_id}": Row(audience=For.ADMIN, nobodys="policies are the service's"),
     "DELETE /policy-svc/instance/{instance_id}": Row(audience=For.ADMIN, nobodys="policies are the service's"),
     "POST /policy-svc/instances": Row(audience=For.ADMIN),
     "POST /policy-svc/check": Row(audience=For.ADMIN),
+    "GET /v1/models": Row(audience=For.USER),
+    "GET /v1/models/{model_id:path}": Row(audience=For.USER, nobodys="models are the service's"),
+    "POST /v1/chat/completions": Row(audience=For.USER),
+    "GET /v1/chat/completions/{completion_id}": Row(
+        audience=For.USER, owned=Owned(path="/v1/chat/completions/ID", kind="chat completion", owner=202)
+    ),
+    "DELETE /v1/chat/completions/{completion_id}": Row(
+        audience=For.USER, owned=Owned(path="/v1/chat/completions/ID", kind="chat completion")
+    ),
+    "POST /v1/completions": Row(audience=For.USER),
+    "POST /v1/embeddings": Row(audience=For.USER),
+    "POST /v1/images/generations": Row(audience=For.USER),
+    "POST /v1/images/edits": Row(audience=For.USER),
 }

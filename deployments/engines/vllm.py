@@ -219,13 +219,13 @@ class VllmEngine:
                     new = ids[len(echo) :]
                     yield _Batch(
                         ids=new,
-                        logprobs=self._logprobs(new, completion.logprobs, len(echo)),
+                        logprobs=self._logprobs(new, completion.logprobs, len(echo), most=params.logprobs or 0),
                         reason=_FINISH_REASONS[reason] if reason is not None else None,
                     )
 
-    def _logprobs(self, ids: list[int], rows: Any, skipped: int) -> list[TokenLogprob]:
-        """Of ``ids``, which begin behind the first ``skipped`` rows. A row maps ids to their probabilities, the generated one
-        first."""
+    def _logprobs(self, ids: list[int], rows: Any, skipped: int, *, most: int) -> list[TokenLogprob]:
+        """Of ``ids``, which begin behind the first ``skipped`` rows, with the ``most`` likeliest. A row maps ids to their
+        probabilities: those of the likeliest, and of the one that was generated."""
         if not rows:
             return []
         found = []
@@ -235,7 +235,9 @@ class VllmEngine:
                 TokenLogprob(
                     token=self._token(token_id),
                     logprob=max(row[token_id].logprob, _LEAST_LOGPROB),
-                    top=tuple((self._token(other), max(logprob, _LEAST_LOGPROB)) for _, other, logprob in others),
+                    top=tuple(
+                        (self._token(other), max(logprob, _LEAST_LOGPROB)) for _, other, logprob in others[:most]
+                    ),
                 )
             )
         return found

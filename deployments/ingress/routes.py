@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from redis.asyncio import Redis
 
 from deployments.ingress import wire
+from deployments.ingress.api_key_svc import ApiKeySvc
+from deployments.ingress.api_keys import ApiKeys
 from deployments.ingress.auth import Gate, GuardedRoute
 from deployments.ingress.chat_svc import ChatSvc
 from deployments.ingress.default_model import DefaultModel
+from deployments.ingress.doors.openai import openai_door
 from deployments.ingress.downloader import Downloader
 from deployments.ingress.events import UserEvents
 from deployments.ingress.file_svc import FileSvc
@@ -35,6 +38,7 @@ from deployments.settings import Settings
 from deployments.tasks import Supervisor
 from pipeline.accounts import Accounts
 from pipeline.files.file_store import FileStore
+from pipeline.store.api_keys import ApiKeyStore
 from pipeline.store.default_model import DefaultModelStore
 from pipeline.store.events import EventLog
 from pipeline.store.keys import Keys
@@ -84,6 +88,7 @@ def route_table(
     service = PromptService(settings, prompts, hub, texts, default_model, templates, files=files)
     grants = Grants(settings.default_grants, PermitStore(client, keys))
     tickets = Tickets(TicketStore(client, keys))
+    api_keys = ApiKeys(ApiKeyStore(client, keys), accounts)
     policies = Policies(PolicyStore(client, keys))
     services = (
         PromptSvc(settings, service, listing, messages, threads),
@@ -94,9 +99,20 @@ def route_table(
         FileSvc(files, downloader, max_body_bytes=settings.max_body_bytes),
         UserSvc(accounts, tokens, max_body_bytes=settings.max_body_bytes),
         SelfSvc(accounts, grants, tickets, max_body_bytes=settings.max_body_bytes),
+        ApiKeySvc(api_keys, max_body_bytes=settings.max_body_bytes),
         PermitSvc(grants, max_body_bytes=settings.max_body_bytes),
         PolicySvc(policies, max_body_bytes=settings.max_body_bytes),
+        openai_door(
+            settings, client, keys, service=service, threads=threads, texts=texts, files=files, supervisor=supervisor
+        ),
     )
-    gate = Gate(tokens, grants=grants, tickets=tickets, policies=policies, trusted_proxies=settings.trusted_proxies)
+    gate = Gate(
+        tokens,
+        grants=grants,
+        tickets=tickets,
+        api_keys=api_keys,
+        policies=policies,
+        trusted_proxies=settings.trusted_proxies,
+    )
     table = [route for svc in services for route in svc.routes(gate)]
     return [*table, *OpenApi([route for route in table if route.door is None]).routes(gate)]

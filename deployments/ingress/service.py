@@ -82,6 +82,10 @@ class PromptService:
         with translated_errors():
             return await self._prompts.accept(new)
 
+    async def default_model(self) -> ModelSpec:
+        """The model that runs a prompt which names none, if it can."""
+        return await self._default_model.get()
+
     async def _model_for(self, submission: PromptSubmission) -> ModelSpec:
         spec = choose_model(
             self._settings.models,

@@ -62,6 +62,9 @@ LAYOUT = {
     "rate": "rate:{}",  # counter: hash: slot of the window -> requests
     "ticket": "ticket:{}",  # digest: hash: holder, and once it is open stream, openings
     "ticket_count": "tickets:{}",  # user: tickets issued of late
+    "recent_call": "recent-call:{}",  # user/digest of a request -> id of its first prompt; expires
+    "api_key": "api-key:{}",  # digest of the key: hash id, user, name, prefix, created, updated, used (µs)
+    "api_keys": "api-keys:{}",  # user -> hash: id of the key -> its digest
     # counters and identity
     "seq": "seq",  # when the latest prompt was accepted (µs)
     "fence": "fence",  # attempts granted so far, of all prompts

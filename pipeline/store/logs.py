@@ -15,7 +15,7 @@ from pipeline.store.keys import Keys
 
 #: Field names of an entry are one letter: they are stored with every token.
 _KIND, _CHOICE, _TEXT, _IDS, _REASON, _ERROR, _MESSAGE = "k", "c", "t", "i", "r", "e", "m"
-_TOOL, _LOGPROBS = "f", "p"
+_TOOL, _LOGPROBS = "o", "l"
 
 #: Entries as the client returns them: id and fields.
 RawPage: TypeAlias = list[tuple[bytes, dict[bytes, bytes]]]

@@ -26,6 +26,7 @@ NAMES = (
     "delete_message",
     "delete_thread",
     "count",
+    "create_api_key",
     "erase",
     "fail",
     "file_begin",
@@ -45,11 +46,13 @@ NAMES = (
     "redeem_ticket",
     "register",
     "retain",
+    "revoke_api_key",
     "save_template",
     "save_message",
     "save_thread",
     "sweep",
     "unregister",
+    "use_api_key",
 )
 
 

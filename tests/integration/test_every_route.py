@@ -15,14 +15,14 @@ import pytest
 from deployments.ingress.openapi import document
 from pipeline.accounts import Role
 from tests.integration.whole_app import WholeApp, running_app, settings_for
-from tests.unit.whole_table import routes
+from tests.unit.whole_table import own_routes
 
-PATHS: dict[str, dict[str, Any]] = document(routes())["paths"]
+PATHS: dict[str, dict[str, Any]] = document(own_routes())["paths"]
 OPERATIONS = [(method.upper(), path) for path, item in PATHS.items() for method in item]
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "TRACE")
 #: Engines serve these themselves; ours is inside of the replicas (SECURITY §2.2).
 FOREIGN = (
-    "/v1/models", "/v1/completions", "/v1/load_lora_adapter", "/collective_rpc", "/sleep", "/wake_up", "/pause", "/resume",
+    "/v1/load_lora_adapter", "/collective_rpc", "/sleep", "/wake_up", "/pause", "/resume",
     "/update_weights", "/start_profile", "/stop_profile", "/abort_requests", "/reset_prefix_cache", "/tokenize",
     "/server_info", "/metrics", "/docs", "/redoc", "/version", "/ping", "/invocations",
 )  # fmt: skip

@@ -17,7 +17,7 @@ from schemathesis.config import SchemathesisConfig
 from deployments.ingress.openapi import document
 from tests.access_rows import ROWS, For
 from tests.integration.whole_app import IMAGE, WholeApp, running_app
-from tests.unit.whole_table import routes
+from tests.unit.whole_table import own_routes
 
 CASES = int(os.environ.get("SCHEMATHESIS_CASES", "25"))
 
@@ -33,7 +33,7 @@ schemathesis.openapi.format("https-url", st.sampled_from(["https://images.exampl
 FILES: list[str] = []
 schemathesis.openapi.format("file-id", st.builds(lambda: FILES[-1] if FILES else "file-none"))
 
-SCHEMA = schemathesis.openapi.from_dict(document(routes()), config=SchemathesisConfig())
+SCHEMA = schemathesis.openapi.from_dict(document(own_routes()), config=SchemathesisConfig())
 # Neither NUL nor lone surrogates are sent: no string may hold them (tests/unit/test_body.py).
 SCHEMA.config.generation.allow_x00 = False
 

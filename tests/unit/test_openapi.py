@@ -16,9 +16,9 @@ from deployments.ingress.openapi import document, undocumented
 from deployments.ingress.operation import STRING, Component, Operation, exactly
 from deployments.ingress.web import web_app
 from tests.unit.snapshot import FOLDER
-from tests.unit.whole_table import routes
+from tests.unit.whole_table import own_routes
 
-DOCUMENT = document(routes())
+DOCUMENT = document(own_routes())
 OPERATIONS = {
     f"{method.upper()} {path}": operation
     for path, item in DOCUMENT["paths"].items()
@@ -46,20 +46,20 @@ def component(name: str) -> dict[str, Any]:
 
 
 def test_it_lists_exactly_the_mounted_routes():
-    mounted = {f"{method} {route.path}" for route in routes() for method in route.methods or () if method != "HEAD"}
+    mounted = {f"{method} {route.path}" for route in own_routes() for method in route.methods or () if method != "HEAD"}
     assert set(OPERATIONS) == mounted
     assert "GET /openapi.json" in mounted
 
 
 def test_every_route_says_what_it_is_and_does():
     """A route without ``operation``, or whose endpoint has no docstring: see CONTRIBUTING, "Adding a route"."""
-    assert undocumented(routes()) == []
-    assert unguarded(routes()) == []
+    assert undocumented(own_routes()) == []
+    assert unguarded(own_routes()) == []
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_public_routes_are_marked_and_the_others_need_a_token(name: str):
-    (route,) = (route for route in routes() if route.name == name)
+    (route,) = (route for route in own_routes() if route.name == name)
     operation = OPERATIONS[name]
     opened_by = [{"bearer": []}, *([{"ticket": []}] if route.opened_by_ticket else [])]
     assert operation["security"] == ([] if route.access is Access.PUBLIC else opened_by)
@@ -69,7 +69,7 @@ def test_public_routes_are_marked_and_the_others_need_a_token(name: str):
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_routes_under_policies_may_answer_429(name: str):
-    (route,) = (route for route in routes() if route.name == name)
+    (route,) = (route for route in own_routes() if route.name == name)
     assert not route.limited or {"401", "429"} <= set(OPERATIONS[name]["responses"])
 
 
@@ -248,7 +248,7 @@ def test_two_schemas_cannot_share_a_name():
 
 
 async def test_it_is_served_to_anyone():
-    app = web_app(routes())
+    app = web_app(own_routes())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
         answer = await client.get("/openapi.json")
     assert answer.status_code == 200

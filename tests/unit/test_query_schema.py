@@ -11,9 +11,9 @@ from jsonschema import Draft202012Validator
 from deployments.ingress.openapi import document
 from pipeline.errors import InvalidField
 from pipeline.query import parse_query
-from tests.unit.whole_table import routes
+from tests.unit.whole_table import own_routes
 
-SCHEMA = {"$ref": "#/components/schemas/PromptQuery", "components": document(routes())["components"]}
+SCHEMA = {"$ref": "#/components/schemas/PromptQuery", "components": document(own_routes())["components"]}
 VALIDATOR = Draft202012Validator(SCHEMA)
 TIME = "2026-03-15T08:04:58.123456789+01:00"
 

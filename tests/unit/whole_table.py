@@ -28,6 +28,11 @@ CATALOGUE = {
 }
 
 
+def own_routes() -> tuple[GuardedRoute, ...]:
+    """Those of the service's own API, without the other doors'."""
+    return tuple(route for route in routes() if route.door is None)
+
+
 @cache
 def routes() -> tuple[GuardedRoute, ...]:
     settings = Settings.parse({"redis_url": "redis://none.invalid", **CATALOGUE})
