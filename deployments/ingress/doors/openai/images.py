@@ -173,22 +173,31 @@ class _ImageStream:
         try:
             await self._images.ended(self._begun)
             for painted in await self._images.painted(self._begun):
-                yield frame(
-                    {
-                        "type": self._event,
-                        "b64_json": painted,
-                        "created_at": self._begun.head.created,
-                        "size": self._image.size or "auto",
-                        "quality": "auto",
-                        "background": "opaque",
-                        "output_format": self._image.output_format,
-                        "usage": _NO_TOKENS,
-                    },
+                event = completed_event(
                     self._event,
+                    painted,
+                    created=self._begun.head.created,
+                    size=self._image.size or "auto",
+                    output_format=self._image.output_format,
                 )
+                yield frame(event, self._event)
             self._is_whole = True
         except PromptSvcError as error:
             yield error_frame(error)
+
+
+def completed_event(name: str, painted: str, *, created: int, size: str, output_format: str) -> dict[str, Any]:
+    """The event of a finished image."""
+    return {
+        "type": name,
+        "b64_json": painted,
+        "created_at": created,
+        "size": size,
+        "quality": "auto",
+        "background": "opaque",
+        "output_format": output_format,
+        "usage": _NO_TOKENS,
+    }
 
 
 #: Images are not counted in tokens here; the SDK's type wants the numbers.
