@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from deployments.ingress.accepted import NO_CONTROLS, Limited
+from deployments.ingress.accepted import NO_CONTROLS, Limited, Only, one_or_list
 from deployments.ingress.api_key_svc_operations import LIST, MOST_AT_ONCE, create, revoke
 from deployments.ingress.api_keys import ApiKeys
 from deployments.ingress.auth import Access, Gate, GuardedRoute, principal
@@ -20,7 +20,7 @@ from deployments.ingress.tokens import app_id_of
 from deployments.ingress.wire import timestamp
 from pipeline.accounts import MAX_NAME
 from pipeline.api_keys import ApiKey
-from pipeline.errors import InvalidField, Shown, Unauthorized
+from pipeline.errors import Unauthorized
 
 _NAME_RULE = f"a string of at most {MAX_NAME} characters without control characters"
 _IDS_RULE = f"ids of API keys: a string, or a list of at most {MOST_AT_ONCE}"
@@ -31,6 +31,12 @@ _SECRET = {"Cache-Control": "no-store"}
 def _name(value: str) -> str:
     if len(value) > MAX_NAME or has_controls(value):
         raise ValueError(_NAME_RULE)
+    return value
+
+
+def _ids(value: tuple[str, ...]) -> tuple[str, ...]:
+    if len(value) > MOST_AT_ONCE:
+        raise ValueError(_IDS_RULE)
     return value
 
 
@@ -48,7 +54,12 @@ class CreateApiKey(WireModel):
 
 class RevokeApiKeys(WireModel):
     id: Text | None = Field(default=None, description="the id of an API key")
-    ids: Annotated[Strings, Field(description=_IDS_RULE)] = ()
+    ids: Annotated[
+        Strings,
+        AfterValidator(_ids),
+        Only(one_or_list({"type": ["string", "number", "boolean"]}, maxItems=MOST_AT_ONCE)),
+        Field(description=_IDS_RULE),
+    ] = ()
 
 
 class ApiKeySvc:
@@ -87,8 +98,6 @@ class ApiKeySvc:
         caller = _with_token(request)
         asked = RevokeApiKeys.parse(await self._body(request))
         ids = [*([asked.id] if asked.id else []), *asked.ids]
-        if not 1 <= len(ids) <= MOST_AT_ONCE:
-            raise InvalidField("ids", Shown(f"{len(ids)} of them"), _IDS_RULE)
         await self._api_keys.revoke(caller.user_id, list(dict.fromkeys(ids)))
         return JSONResponse({})
 

@@ -32,7 +32,7 @@ class ApiKeyStore:
         """
         with translated_errors():
             created = await self._scripts.run("create_api_key", digest, key_id, user_id, name, prefix, MOST_KEYS)
-        if not created:
+        if not int(created):
             raise TooManyKeys(f"There are {MOST_KEYS} API keys already; revoke some first")
         return ApiKey(id=key_id, user_id=user_id, name=name, prefix=prefix, created_us=int(created), used_us=0)
 

@@ -187,6 +187,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/user-svc/login"): _ACCOUNT,
     ("POST", "/user-svc/register"): _ACCOUNT,
     ("POST", "/user-svc/change-password"): {"currentPassword": "correct horse", "newPassword": "battery staple"},
+    ("DELETE", "/user-svc/api-keys"): {"id": "x"},
     ("PUT", "/user-svc/permits"): {"permits": [{"permission": "prompt-svc:prompt:view", "roles": ["x"]}]},
     ("PUT", "/policy-svc/instance/{instance_id}"): {
         "instance": {"templateId": "blocklist", "parameters": {"blocklist": {"blockedIPs": ["192.0.2.1"]}}}
