@@ -255,7 +255,7 @@ def _engine_args(spec: ModelSpec, source: str) -> AsyncEngineArgs:
     if wrong:
         raise InvalidSettings(
             f"models: {spec.id}: engine_args: got {', '.join(wrong)}, allowed are the fields of vLLM's AsyncEngineArgs "
-            f"except {', '.join(sorted(_RESERVED_ARGS))} (set source, context_tokens instead)"
+            f"except {', '.join(sorted(_RESERVED_ARGS))} (set source, context_tokens, reasoning_parser instead)"
         )
     defaults: dict[str, Any] = {
         # One replica never runs more than its permits.
