@@ -17,7 +17,8 @@ from deployments.local import embedded_model
 NOTE = """
 Medians over the rounds, in brackets the smallest and the largest round. The client is one asyncio process on the same
 cores. TTFT: {requests} requests one after the other per round; for prompt-svc from the start of the POST to the first
-progress chunk of a thread that is subscribed to. tokens/s: answers of at most {max_tokens} tokens at temperature 0,
+progress chunk of a thread that is subscribed to; prompt-svc-openai is the same service, asked as vLLM's server is. tokens/s:
+answers of at most {max_tokens} tokens at temperature 0,
 counted by tokenizing the texts, from the first POST to the last token. accepts/s: async submissions while the model
 works on them. vllm-as-replica has the environment that serve_config.yaml gives our replica, vllm-uniproc the same without
 `OMP_WAIT_POLICY`. Memory: PSS of all processes of the system after the load, store and Ray included.

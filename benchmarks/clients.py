@@ -81,6 +81,7 @@ class OpenAIClient:
     def __init__(self, http: aiohttp.ClientSession, model: str) -> None:
         self._http = http
         self._model = model
+        self._auth: dict[str, str] = {}
 
     async def log_in(self) -> None:
         """These servers know no users."""
@@ -98,7 +99,7 @@ class OpenAIClient:
             "stream": True,
         }
         answer = Answer(asked=time.perf_counter())
-        async with self._http.post("/v1/chat/completions", json=body) as response:
+        async with self._http.post("/v1/chat/completions", json=body, headers=self._auth) as response:
             await _check(response)
             async for data in _events(response):
                 if data == b"[DONE]":
@@ -115,6 +116,28 @@ class OpenAIClient:
         """Nothing is kept."""
 
 
+class OurOpenAIClient(OpenAIClient):
+    """The same request to the OpenAI door of Prompt Svc, with an API key."""
+
+    def __init__(self, http: aiohttp.ClientSession, model: str, password: str) -> None:
+        super().__init__(http, model)
+        self._password = password
+
+    async def log_in(self) -> None:
+        auth = {"Authorization": f"Bearer {await log_in(self._http, self._password)}"}
+        async with self._http.post("/user-svc/api-key", json={}, headers=auth) as response:
+            await _check(response)
+            self._auth = {"Authorization": f"Bearer {orjson.loads(await response.read())['key']}"}
+
+
+async def log_in(http: aiohttp.ClientSession, password: str) -> str:
+    """The admin's access token."""
+    body = {"appHost": "localhost", "slug": "1backend", "password": password}
+    async with http.post("/user-svc/login", json=body) as response:
+        await _check(response)
+        return str(orjson.loads(await response.read())["token"]["token"])
+
+
 class PromptSvcClient:
     """Subscribe to a new thread, then POST the prompt to it: the order in which no chunk can be missed."""
 
@@ -125,10 +148,7 @@ class PromptSvcClient:
         self._sent: list[str] = []
 
     async def log_in(self) -> None:
-        body = {"appHost": "localhost", "slug": "1backend", "password": self._password}
-        async with self._http.post("/user-svc/login", json=body) as response:
-            await _check(response)
-            self._token = orjson.loads(await response.read())["token"]["token"]
+        self._token = await log_in(self._http, self._password)
 
     @contextlib.asynccontextmanager
     async def conversation(self) -> AsyncIterator[Ask]:

@@ -121,12 +121,12 @@ def serving_budgets(rows: Sequence[Row]) -> list[Budget]:
         return None if a is None or b is None else a / b
 
     budgets = []
-    for system, limit in (("prompt-svc", 10.0), ("prompt-svc-pyproxy", 20.0)):
+    for system, limit in (("prompt-svc", 10.0), ("prompt-svc-openai", 10.0), ("prompt-svc-pyproxy", 20.0)):
         for baseline in ("vllm", "vllm-uniproc", "vllm-as-replica"):
             added = minus(value(system, "ttft_p50_ms"), value(baseline, "ttft_p50_ms"))
             what = f"TTFT p50, one client, added by {system} over {baseline}"
             budgets.append(Budget(what=what, limit=limit, measured=added, unit=" ms"))
-    for system in ("prompt-svc", "prompt-svc-pyproxy"):
+    for system in ("prompt-svc", "prompt-svc-openai", "prompt-svc-pyproxy"):
         for baseline, least in (("vllm-uniproc", 0.95), ("vllm-as-replica", 0.95), ("vllm", 1.2)):
             ratio = over(value(system, "tokens_per_s_32"), value(baseline, "tokens_per_s_32"))
             what = f"tokens/s at 32 streams, {system} / {baseline}"

@@ -18,7 +18,7 @@ import aiohttp
 import yaml
 
 from benchmarks import processes
-from benchmarks.clients import Client, OpenAIClient, PromptSvcClient
+from benchmarks.clients import Client, OpenAIClient, OurOpenAIClient, PromptSvcClient
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL_NAME = "SmolLM2-135M-Instruct"
@@ -105,6 +105,10 @@ def _ours(http: aiohttp.ClientSession, password: str) -> Client:
     return PromptSvcClient(http, password)
 
 
+def _our_openai(http: aiohttp.ClientSession, password: str) -> Client:
+    return OurOpenAIClient(http, MODEL_ID, password)
+
+
 SYSTEMS = (
     System(name="vllm", command=_vllm, environ={}, client=_openai),
     System(name="vllm-uniproc", command=_vllm, environ=_UNIPROC, client=_openai),
@@ -115,6 +119,14 @@ SYSTEMS = (
     # The environment of its replica is in serve_config.yaml.
     System(
         name="prompt-svc", command=_prompt_svc, environ={"RAY_SERVE_ENABLE_HA_PROXY": "1"}, client=_ours, grace_s=45
+    ),
+    # The same service through its OpenAI door.
+    System(
+        name="prompt-svc-openai",
+        command=_prompt_svc,
+        environ={"RAY_SERVE_ENABLE_HA_PROXY": "1"},
+        client=_our_openai,
+        grace_s=45,
     ),
     System(name="prompt-svc-pyproxy", command=_prompt_svc, environ={}, client=_ours, grace_s=45),
 )

@@ -10,6 +10,7 @@ from typing import Protocol
 import ray
 from ray import serve
 
+from deployments.engines.parsed import ParsedEngine
 from deployments.models import ModelText, model_source
 from deployments.replica.attempts import AttemptRunner
 from deployments.replica.heartbeat import Heartbeat
@@ -34,12 +35,15 @@ class EngineFactory(Protocol):
 async def start_engine(spec: ModelSpec, settings: Settings) -> Engine:
     """Load the engine a catalogue entry names. Imports it here: an ingress must not pay for torch."""
     if spec.engine == "scripted":
-        from deployments.engines.scripted import ScriptedEngine
+        from deployments.engines.scripted import ScriptedEngine, scripted_parsers
 
-        return ScriptedEngine(spec)
+        return ParsedEngine(ScriptedEngine(spec), lambda: scripted_parsers(spec))
     from deployments.engines.vllm import VllmEngine
 
-    return await VllmEngine.start(spec, model_source(spec, settings))
+    engine = await VllmEngine.start(spec, model_source(spec, settings))
+    # Now: a parser that does not exist must not be found out by a prompt.
+    parsers = await asyncio.to_thread(engine.parsers, spec)
+    return ParsedEngine(engine, lambda: parsers)
 
 
 @serve.deployment(ray_actor_options={"num_cpus": 1}, health_check_period_s=2, health_check_timeout_s=10)

@@ -8,10 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from tokenizers import Tokenizer
+
 from deployments.local.embedded_model import NAME as EMBEDDED_NAME
 from deployments.local.embedded_model import SOURCE as EMBEDDED_SOURCE
 from deployments.settings import InvalidSettings, ModelSpec, Settings
-from pipeline.errors import ClientError
+from pipeline.engine import Parsing
+from pipeline.errors import ClientError, InvalidField
 from pipeline.submission import PromptSubmission
 
 #: Longer texts are rendered in a thread, characters; shorter ones take less time than handing them over.
@@ -25,7 +28,15 @@ class PromptTooLong(ClientError):
 class Renderer(Protocol):
     """Turns prompts into token ids as the model's engine does."""
 
-    def render_chat(self, messages: Sequence[Mapping[str, Any]]) -> tuple[int, ...]: ...
+    tokenizer: Tokenizer
+
+    def render_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        variables: Mapping[str, Any] | None = None,
+    ) -> tuple[int, ...]: ...
 
     def render_text(self, text: str) -> tuple[int, ...]: ...
 
@@ -63,6 +74,15 @@ class ModelText:
         """Token ids of messages through the model's chat template, however many. Raises ClientError if it refuses them."""
         return self._renderer.render_chat
 
+    @property
+    def vocabulary(self) -> int:
+        """Ids of tokens are below it."""
+        return self._renderer.tokenizer.get_vocab_size()
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of a prompt's ids. Raises InvalidField if the model knows no such ids."""
+        return self._renderer.tokenizer.decode(self._checked(token_ids), skip_special_tokens=False)
+
     async def render(self, submission: PromptSubmission) -> tuple[int, ...]:
         """Token ids of the prompt or of the chat it ends, in the client's template or the model's own.
 
@@ -82,12 +102,23 @@ class ModelText:
         return token_ids
 
     def _render(self, submission: PromptSubmission) -> tuple[int, ...]:
+        if submission.prompt_token_ids is not None:
+            return self._checked(submission.prompt_token_ids)
         if submission.messages is not None:
-            return self._renderer.render_chat(submission.messages)
+            parsing = submission.sampling.parsing or Parsing()
+            return self._renderer.render_chat(
+                submission.messages, tools=parsing.tools, variables=parsing.template_variables
+            )
         text = submission.text
         if text is not None:
             return self._renderer.render_text(text)
         return self._renderer.render_chat([{"role": "user", "content": submission.prompt}])
+
+    def _checked(self, token_ids: Sequence[int]) -> tuple[int, ...]:
+        for token_id in token_ids:
+            if not 0 <= token_id < self.vocabulary:
+                raise InvalidField("prompt", token_id, f"token ids from 0 to {self.vocabulary - 1}")
+        return tuple(token_ids)
 
 
 def _context_tokens(spec: ModelSpec, directory: Path) -> int:

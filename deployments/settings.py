@@ -64,6 +64,12 @@ class ModelSpec(BaseModel):
     #: ``prefix``: a resumed attempt prefills what is logged, unless its sampling cannot be rebuilt so.
     #: ``replay``: it is always forced through the logged ids (one decode step each, exact in every precision).
     resume: Literal["prefix", "replay"] = "prefix"
+    #: How its calls of tools are read: a name of vLLM's ``--tool-call-parser`` (``hermes``, ``llama3_json``, …). None: it calls a
+    #: tool only where the request demands it.
+    tool_parser: str | None = None
+    #: How its reasoning is told from its answer: a name of vLLM's ``--reasoning-parser`` (``qwen3``, ``deepseek_r1``, …). None:
+    #: all it says is the answer.
+    reasoning_parser: str | None = None
     #: Arguments of the engine, passed on as they are (vLLM: ``AsyncEngineArgs``).
     engine_args: dict[str, Any] = Field(default_factory=dict)
 

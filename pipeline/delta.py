@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -19,12 +19,37 @@ class DeltaKind(StrEnum):
     END = "end"
 
 
+#: Kinds whose text is the answer.
+TEXT_KINDS = frozenset({DeltaKind.CONTENT, DeltaKind.END})
+
+
 class FinishReason(StrEnum):
     STOP = "stop"
     LENGTH = "length"
     TOOL_CALLS = "tool_calls"
     CANCELED = "canceled"
     ERROR = "error"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolPart:
+    """Which call of a tool a delta belongs to."""
+
+    #: Position among the answer's calls, 0 is the first.
+    index: int
+    #: Id of the call and name of the tool, on the first delta of a call; empty on the others.
+    id: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenLogprob:
+    """How likely a token was, natural logarithm."""
+
+    token: str
+    logprob: float
+    #: The likeliest tokens at this place with theirs, likeliest first.
+    top: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,3 +68,23 @@ class Delta:
     finish_reason: FinishReason | None = None
     #: Only on END: what went wrong, when the reason is ERROR.
     error: str | None = None
+    #: Only on TOOL: the call that ``text`` is a piece of the arguments of (JSON).
+    tool: ToolPart | None = None
+    #: Of the ids that are text, where they were asked for.
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+    def can_take(self, other: Delta) -> bool:
+        """Whether ``merged_with`` says of both together what they say one after the other."""
+        if self.kind is not other.kind or self.choice != other.choice:
+            return False
+        if self.kind is DeltaKind.TOOL and self.tool and other.tool:
+            return self.tool.index == other.tool.index and not other.tool.id
+        return self.kind in (DeltaKind.CONTENT, DeltaKind.THINKING)
+
+    def merged_with(self, other: Delta) -> Delta:
+        return replace(
+            self,
+            text=self.text + other.text,
+            token_ids=self.token_ids + other.token_ids,
+            logprobs=self.logprobs + other.logprobs,
+        )

@@ -13,6 +13,21 @@ from pipeline.delta import Delta
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Parsing:
+    """That an answer is taken apart before it is logged, into what the model thinks, says, and calls of tools; with the parsers
+    that the catalogue names for the model."""
+
+    #: Tools that the model may call, as the OpenAI API describes them: ``{"type": "function", "function": {"name", …}}``.
+    tools: tuple[Mapping[str, Any], ...] = ()
+    #: ``auto``, ``required``, or the one tool that is to be called.
+    tool_choice: str | Mapping[str, Any] = "auto"
+    #: Whether it may call several.
+    parallel_tool_calls: bool = True
+    #: What the chat template was told beside the messages, which some parsers go by.
+    template_variables: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingParameters:
     """How a text answer is sampled. Defaults and ranges: DESIGN §5; names as in vLLM's ``SamplingParams``."""
 
@@ -32,6 +47,16 @@ class SamplingParameters:
     repetition_penalty: float = 1.0
     #: The answer is a JSON text valid under this schema.
     json_schema: Mapping[str, Any] | None = None
+    #: Added to the logits of these tokens: id and -100 to 100.
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    #: Every token of the text with how likely it was, and with so many of the likeliest, 0..20. None: not wanted.
+    logprobs: int | None = None
+    #: The form of an answer with calls of tools (xgrammar's structural tag). Made by parsers, never by clients.
+    structural_tag: str | None = None
+    #: Whether special tokens are left out of the text. Some parsers go by them.
+    skip_special_tokens: bool = True
+    #: None: the answer is one text.
+    parsing: Parsing | None = None
 
     @property
     def needs_replay(self) -> bool:
@@ -39,6 +64,7 @@ class SamplingParameters:
         through the logged ids again (DESIGN §3, Resume)."""
         return (
             self.json_schema is not None
+            or self.structural_tag is not None
             or (self.seed is not None and self.temperature > 0)
             or self.presence_penalty != 0
             or self.frequency_penalty != 0
@@ -58,6 +84,8 @@ class TextRequest:
     logged_token_ids: tuple[int, ...] = ()
     #: Text that earlier attempts published; a prefix of what ``logged_token_ids`` decode to.
     logged_text: str = ""
+    #: All that earlier attempts logged, for an answer that is taken apart.
+    logged: tuple[Delta, ...] = ()
 
 
 class Engine(Protocol):

@@ -54,6 +54,12 @@ class Unauthorized(ClientError):
     status = 401
 
 
+class Denied(Unauthorized):
+    """Unauthorized"""
+
+    # The caller is known and lacks the permission: some doors say so, the service's own API does not (it knows no 403).
+
+
 class NotFound(ClientError):
     """Not Found"""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from pipeline.engine import SamplingParameters
+from pipeline.engine import Parsing, SamplingParameters
 from pipeline.retry import DEFAULT_MAX_RETRIES
 from pipeline.states import Status
 
@@ -167,4 +167,7 @@ class Prompt:
 def sampling_from_record(raw: bytes) -> SamplingParameters:
     fields = orjson.loads(raw)
     fields["stop"] = tuple(fields["stop"])
+    fields["logit_bias"] = tuple((int(token_id), bias) for token_id, bias in fields.get("logit_bias", ()))
+    if fields.get("parsing") is not None:
+        fields["parsing"] = Parsing(**{**fields["parsing"], "tools": tuple(fields["parsing"]["tools"])})
     return SamplingParameters(**fields)

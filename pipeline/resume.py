@@ -55,10 +55,11 @@ def plan_resume(
         can_replay: whether the engine can force ids at all.
     """
     sampling, logged = request.sampling, request.logged_token_ids
-    stream = TextStream(tokenizer, sampling.stop)
+    skip = sampling.skip_special_tokens
+    stream = TextStream(tokenizer, sampling.stop, skip)
     if not logged and not request.logged_text:
         return ResumePlan(method=ResumeMethod.FRESH, stream=stream)
-    restart = ResumePlan(method=ResumeMethod.RESTART, stream=TextStream(tokenizer, sampling.stop))
+    restart = ResumePlan(method=ResumeMethod.RESTART, stream=TextStream(tokenizer, sampling.stop, skip))
 
     replay = sampling.needs_replay or (always_replay and can_replay)
     method = ResumeMethod.REPLAY if replay else ResumeMethod.PREFIX

@@ -21,6 +21,8 @@ class PromptSubmission:
     #: A whole chat in place of the prompt alone, as chat templates take it: mappings with ``role`` and ``content`` at least, the
     #: last of which says what ``prompt`` says. Nothing of the thread is put before it. None: the prompt is all there is.
     messages: tuple[Mapping[str, Any], ...] | None = None
+    #: Token ids in place of all text; ``prompt`` is what they stand for. None: text is to be rendered.
+    prompt_token_ids: tuple[int, ...] | None = None
     #: The caller's own id (idempotency key), None to have one made.
     id: str | None = None
     #: Whether the caller waits for the answer.
@@ -68,6 +70,8 @@ class PromptSubmission:
     @property
     def characters(self) -> int:
         """Length of what is rendered. Raises as ``text`` does."""
+        if self.prompt_token_ids is not None:
+            return 0
         if self.messages is not None:
             return sum(len(str(message.get("content") or "")) for message in self.messages)
         text = self.text

@@ -86,6 +86,7 @@ def kind(field: FieldInfo) -> str:
         "int": "integer",
         "float": "number",
         "SecretStr": "secret",
+        "str | None": "text",
         "tuple[str, ...]": "list of texts",
         "int | None": "integer",
         "float | None": "number",

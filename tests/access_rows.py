@@ -121,6 +121,11 @@ ROWS: dict[str, Row] = {
     "POST /user-svc/self/has/{permission}": Row(audience=For.TOKEN, nobodys="a permission is nobody's"),
     "POST /user-svc/change-password": Row(audience=For.TOKEN),
     "POST /user-svc/stream-ticket": Row(audience=For.TOKEN),
+    "POST /user-svc/api-key": Row(audience=For.TOKEN),
+    "POST /user-svc/api-keys": Row(audience=For.TOKEN),
+    "DELETE /user-svc/api-keys": Row(
+        audience=For.TOKEN, owned=Owned(path="/user-svc/api-keys", body={"id": "ID"}, kind="api-key")
+    ),
     "PUT /user-svc/permits": Row(audience=For.ADMIN),
     "POST /user-svc/permits": Row(audience=For.ADMIN),
     "POST /user-svc/users": Row(audience=For.ADMIN),
@@ -183,4 +188,17 @@ ROWS: dict[str, Row] = {
     # Nobody's ids: each request is generated anew (tests/integration/test_llm_inference.py).
     "POST /api/generate-one": Row(audience=For.USER),
     "POST /api/generate-batch": Row(audience=For.USER),
+    "GET /v1/models": Row(audience=For.USER),
+    "GET /v1/models/{model_id:path}": Row(audience=For.USER, nobodys="models are the service's"),
+    "POST /v1/chat/completions": Row(audience=For.USER),
+    "GET /v1/chat/completions/{completion_id}": Row(
+        audience=For.USER, owned=Owned(path="/v1/chat/completions/ID", kind="chat completion", owner=202)
+    ),
+    "DELETE /v1/chat/completions/{completion_id}": Row(
+        audience=For.USER, owned=Owned(path="/v1/chat/completions/ID", kind="chat completion")
+    ),
+    "POST /v1/completions": Row(audience=For.USER),
+    "POST /v1/embeddings": Row(audience=For.USER),
+    "POST /v1/images/generations": Row(audience=For.USER),
+    "POST /v1/images/edits": Row(audience=For.USER),
 }

@@ -15,6 +15,7 @@ from jinja2.exceptions import TemplateError
 from tokenizers import Tokenizer
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from deployments.engines.tool_text import tools_as_text
 from pipeline.errors import ClientError
 
 #: Special tokens that chat templates may name, keys of tokenizer_config.json.
@@ -45,6 +46,7 @@ class PromptRenderer:
         self.tokenizer.no_padding()
         config = _tokenizer_config(directory)
         self._template = _chat_template(directory, config)
+        self._knows_tools = self._template is not None and "tools" in self._template
         self._special_tokens = {
             name: token for name in _SPECIAL_TOKENS if (token := _token_text(config.get(name))) is not None
         }
@@ -53,20 +55,33 @@ class PromptRenderer:
     def has_chat_template(self) -> bool:
         return self._template is not None
 
-    def render_chat(self, messages: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+    def render_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        variables: Mapping[str, Any] | None = None,
+    ) -> tuple[int, ...]:
         """Ids of a conversation, ending where the model's answer begins. Special tokens come from the template alone.
+
+        Args:
+            tools: that the model may call; a template that knows none is told of them in the system message.
+            variables: what the template is told beside, such as ``enable_thinking``.
 
         Raises:
             CannotRender: the model has no chat template, or it refuses these messages.
         """
         if self._template is None:
             raise CannotRender("the model has no chat template; use a template of your own")
+        if not self._knows_tools:
+            messages, tools = tools_as_text(messages, tools), ()
         try:
             (text,), _ = render_jinja_template(
                 conversations=[[dict(message) for message in messages]],
+                tools=[dict(tool) for tool in tools] or None,
                 chat_template=self._template,
                 add_generation_prompt=True,
-                **self._special_tokens,
+                **{**(variables or {}), **self._special_tokens},
             )
         except (TemplateError, TypeError) as error:
             # The template's own words may quote the messages.

@@ -20,6 +20,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from deployments.engines.parsed import Parsers
+from deployments.engines.tool_text import tools_as_text
 from deployments.settings import InvalidSettings, ModelSpec
 from pipeline.delta import Delta, DeltaKind, FinishReason
 from pipeline.engine import SamplingParameters, TextRequest
@@ -33,7 +35,7 @@ DIED = 86
 CONTEXT_TOKENS = 4096
 
 _END = 256
-_ROLES = {"system": 257, "user": 258, "assistant": 259}
+_ROLES = {"system": 257, "user": 258, "assistant": 259, "tool": 260}
 _WORDS = (
     "river", "stone", "parrot 🦜", "naïve", "日本語", "family 👩‍👩‍👧", "café", "the", "and", "of", "rocket 🚀",
     "Grüße", "नमस्ते", "cloud", "e\u0301clair", "🏳️‍🌈", "light", "a", "slow", "morning",
@@ -52,6 +54,8 @@ class ScriptedOptions(BaseModel):
     tokens_per_delta: int = Field(default=1, ge=1)
     #: Tokens until the answer ends by itself, the end token included. None: 16 to 79, depending on the prompt.
     answer_tokens: int | None = Field(default=None, ge=1)
+    #: The answer to every prompt, in place of words that depend on it.
+    answer: str | None = None
 
     faulty_prompts: str = ""
     #: So many attempts at a faulty prompt fail (EngineError) in this process.
@@ -75,9 +79,15 @@ class ScriptedRenderer:
     def __init__(self) -> None:
         self.tokenizer = _tokenizer()
 
-    def render_chat(self, messages: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+    def render_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        variables: Mapping[str, Any] | None = None,
+    ) -> tuple[int, ...]:
         ids: list[int] = []
-        for message in messages:
+        for message in tools_as_text(messages, tools):
             if message["role"] not in _ROLES:
                 raise ClientError(f"role: allowed is one of {', '.join(_ROLES)}")
             ids += [_ROLES[message["role"]], *str(message["content"]).encode(), _END]
@@ -115,7 +125,7 @@ class ScriptedEngine:
 
     async def generate(self, request: TextRequest) -> AsyncIterator[Delta]:
         self._require_alive()
-        if request.sampling.json_schema is not None:
+        if request.sampling.json_schema is not None or request.sampling.structural_tag is not None:
             raise PermanentEngineError("the scripted engine follows no JSON schema")
         plan = plan_resume(
             request,
@@ -139,7 +149,8 @@ class ScriptedEngine:
         aborted = self._aborted.setdefault(request.request_id, asyncio.Event())
         try:
             waiting: list[Delta] = []
-            steps = _answer(request, plan.stream, already, self.context_tokens, self.options.answer_tokens)
+            script = _script(request, self.options.answer_tokens, self.options.answer)
+            steps = _answer(request, plan.stream, already, self.context_tokens, script)
             for new_tokens, delta in enumerate(steps):
                 await self._inject_faults(request, new_tokens, aborted)
                 await self._wait(aborted, self.options.step_s + (0 if new_tokens else self.options.first_step_s))
@@ -216,18 +227,17 @@ def expected_answer(
     """What an undisturbed attempt answers."""
     request = TextRequest(request_id="expected", prompt_token_ids=prompt_token_ids, sampling=sampling)
     stream = TextStream(_tokenizer(), sampling.stop)
-    deltas = list(_answer(request, stream, 0, context_tokens, answer_tokens))
+    deltas = list(_answer(request, stream, 0, context_tokens, _script(request, answer_tokens)))
     reason = deltas[-1].finish_reason
     assert reason is not None
     return "".join(delta.text for delta in deltas), reason
 
 
 def _answer(
-    request: TextRequest, stream: TextStream, already: int, context_tokens: int, answer_tokens: int | None
+    request: TextRequest, stream: TextStream, already: int, context_tokens: int, script: Iterator[int]
 ) -> Iterator[Delta]:
     """One delta per token behind the first ``already`` ones; the last is the END."""
     most = min(request.sampling.max_tokens, context_tokens - len(request.prompt_token_ids))
-    script = _script(request.prompt_token_ids, request.sampling.seed, answer_tokens)
     for position, token_id in enumerate(itertools.islice(script, already, None), start=already + 1):
         text, stopped = ("", True) if token_id == _END else stream.feed((token_id,))
         if stopped or position >= most:
@@ -241,13 +251,24 @@ def _answer(
         yield Delta(text=text, token_ids=(token_id,))
 
 
-def _script(prompt_token_ids: tuple[int, ...], seed: int | None, answer_tokens: int | None) -> Iterator[int]:
-    """Bytes of pseudo-random words, then the end token."""
-    key = hashlib.sha256(f"{prompt_token_ids}{seed}".encode()).digest()
+def _script(request: TextRequest, answer_tokens: int | None, answer: str | None = None) -> Iterator[int]:
+    """Bytes of pseudo-random words, or of the answer, then the end token."""
+    if answer is not None:
+        return iter((*answer.encode(), _END))
+    key = hashlib.sha256(f"{request.prompt_token_ids}{request.sampling.seed}".encode()).digest()
     length = answer_tokens or 16 + key[0] % 64
     words = (_WORDS[hashlib.sha256(key + index.to_bytes(8)).digest()[0] % len(_WORDS)] for index in itertools.count())
     text = itertools.chain.from_iterable(f"{word} ".encode() for word in words)
     return itertools.chain(itertools.islice(text, length - 1), (_END,))
+
+
+def scripted_parsers(spec: ModelSpec) -> Parsers:
+    """vLLM's parsers for the answers of a scripted model. Imports vLLM: seconds and half a gigabyte."""
+    from transformers import PreTrainedTokenizerFast
+
+    from deployments.engines.vllm_parsers import VllmParsers
+
+    return VllmParsers(spec, PreTrainedTokenizerFast(tokenizer_object=_tokenizer()))
 
 
 def _merged(deltas: list[Delta]) -> Delta:

@@ -6,9 +6,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 # vLLM reports usage over the network unless told not to before it is imported.
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -27,14 +28,29 @@ from deployments.engines.fingerprint import model_fingerprint
 from deployments.engines.rendering import PromptRenderer, model_files
 from deployments.engines.replay import REPLAY_KEY, processor_name
 from deployments.settings import InvalidSettings, ModelSpec
-from pipeline.delta import Delta, DeltaKind, FinishReason
+from pipeline.delta import Delta, DeltaKind, FinishReason, TokenLogprob
 from pipeline.engine import SamplingParameters, TextRequest
 from pipeline.errors import EngineDead, EngineError, PermanentEngineError
 from pipeline.resume import ResumeMethod, ResumePlan, plan_resume
 
+if TYPE_CHECKING:
+    from deployments.engines.vllm_parsers import VllmParsers
+
 _FINISH_REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 #: Engine arguments that the service sets itself.
-_RESERVED_ARGS = frozenset({"model", "logits_processors", "max_model_len", "skip_tokenizer_init"})
+_RESERVED_ARGS = frozenset({"model", "logits_processors", "max_model_len", "skip_tokenizer_init", "reasoning_parser"})
+#: What stands for an impossible token: JSON has no infinity. vLLM's own server says the same.
+_LEAST_LOGPROB = -9999.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Batch:
+    """Ids that the engine has generated, with the reason on the last ones."""
+
+    ids: list[int]
+    #: One per id, or none.
+    logprobs: Sequence[TokenLogprob] = ()
+    reason: FinishReason | None = None
 
 
 class VllmEngine:
@@ -112,6 +128,13 @@ class VllmEngine:
             async for delta in deltas:
                 yield delta
 
+    def parsers(self, spec: ModelSpec) -> VllmParsers:
+        """The parsers of its answers. Raises InvalidSettings."""
+        from deployments.engines.vllm_parsers import VllmParsers
+
+        llm = self._running()
+        return VllmParsers(spec, llm.renderer.get_tokenizer(), llm.model_config)
+
     async def abort(self, request_id: str) -> None:
         with _translated():
             await self._running().abort(request_id)
@@ -135,7 +158,8 @@ class VllmEngine:
         """What follows the log, from the engine."""
         stream = plan.stream
         async with aclosing(self._new_ids(request, plan.method)) as batches:
-            async for ids, engine_reason in batches:
+            async for batch in batches:
+                ids, engine_reason = batch.ids, batch.reason
                 # The id that ended the answer is counted and logged, but is no text, whether special or not.
                 ended = engine_reason is FinishReason.STOP and ids and ids[-1] in self._end_ids
                 texts: list[str] = []
@@ -154,6 +178,7 @@ class VllmEngine:
                         text="".join(texts),
                         token_ids=tuple(ids[:used]),
                         finish_reason=FinishReason.STOP,
+                        logprobs=tuple(batch.logprobs[:used]),
                     )
                     return
                 if engine_reason is not None:
@@ -162,16 +187,15 @@ class VllmEngine:
                         text="".join(texts) + stream.finish(),
                         token_ids=tuple(ids),
                         finish_reason=engine_reason,
+                        logprobs=tuple(batch.logprobs[:used]),
                     )
                     return
                 if ids:
-                    yield Delta(text="".join(texts), token_ids=tuple(ids))
+                    yield Delta(text="".join(texts), token_ids=tuple(ids), logprobs=tuple(batch.logprobs))
         raise EngineError("the engine ended the request without a reason")
 
-    async def _new_ids(
-        self, request: TextRequest, method: ResumeMethod
-    ) -> AsyncGenerator[tuple[list[int], FinishReason | None], None]:
-        """Ids that are not logged yet, with the reason on the last batch."""
+    async def _new_ids(self, request: TextRequest, method: ResumeMethod) -> AsyncGenerator[_Batch, None]:
+        """Ids that are not logged yet."""
         logged = [] if method is ResumeMethod.RESTART else list(request.logged_token_ids)
         prefix = logged if method is ResumeMethod.PREFIX else []
         replayed = logged if method is ResumeMethod.REPLAY else []
@@ -192,7 +216,37 @@ class VllmEngine:
                     reason = completion.finish_reason
                     if reason is not None and reason not in _FINISH_REASONS:
                         raise EngineError(f"the engine ended the request: {reason}")
-                    yield ids[len(echo) :], _FINISH_REASONS[reason] if reason is not None else None
+                    new = ids[len(echo) :]
+                    yield _Batch(
+                        ids=new,
+                        logprobs=self._logprobs(new, completion.logprobs, len(echo), most=params.logprobs or 0),
+                        reason=_FINISH_REASONS[reason] if reason is not None else None,
+                    )
+
+    def _logprobs(self, ids: list[int], rows: Any, skipped: int, *, most: int) -> list[TokenLogprob]:
+        """Of ``ids``, which begin behind the first ``skipped`` rows, with the ``most`` likeliest. A row maps ids to their
+        probabilities: those of the likeliest, and of the one that was generated."""
+        if not rows:
+            return []
+        found = []
+        for token_id, row in zip(ids, rows[skipped:], strict=True):
+            others = sorted((one.rank, other, one.logprob) for other, one in row.items())
+            found.append(
+                TokenLogprob(
+                    token=self._token(token_id),
+                    logprob=max(row[token_id].logprob, _LEAST_LOGPROB),
+                    top=tuple(
+                        (self._token(other), max(logprob, _LEAST_LOGPROB)) for _, other, logprob in others[:most]
+                    ),
+                )
+            )
+        return found
+
+    def _token(self, token_id: int) -> str:
+        """A token alone, as text. SentencePiece decoders leave a leading space out."""
+        token = self._tokenizer.decode([token_id], skip_special_tokens=False)
+        piece = self._tokenizer.id_to_token(token_id) or ""
+        return f" {token}" if piece.startswith("\u2581") and not token.startswith(" ") else token
 
 
 def _engine_args(spec: ModelSpec, source: str) -> AsyncEngineArgs:
@@ -201,7 +255,7 @@ def _engine_args(spec: ModelSpec, source: str) -> AsyncEngineArgs:
     if wrong:
         raise InvalidSettings(
             f"models: {spec.id}: engine_args: got {', '.join(wrong)}, allowed are the fields of vLLM's AsyncEngineArgs "
-            f"except {', '.join(sorted(_RESERVED_ARGS))} (set source, context_tokens instead)"
+            f"except {', '.join(sorted(_RESERVED_ARGS))} (set source, context_tokens, reasoning_parser instead)"
         )
     defaults: dict[str, Any] = {
         # One replica never runs more than its permits.
@@ -211,6 +265,9 @@ def _engine_args(spec: ModelSpec, source: str) -> AsyncEngineArgs:
     }
     if spec.context_tokens is not None:
         defaults["max_model_len"] = spec.context_tokens
+    if spec.reasoning_parser is not None:
+        # What an answer must look like holds behind its thoughts.
+        defaults["reasoning_parser"] = spec.reasoning_parser
     return AsyncEngineArgs(model=source, **{**defaults, **spec.engine_args})
 
 
@@ -253,7 +310,9 @@ def _check_same_ids(renderer: PromptRenderer, llm: AsyncLLM) -> None:
 
 def _sampling_params(sampling: SamplingParameters, *, already: int, replayed: list[int]) -> SamplingParams:
     structured = None
-    if sampling.json_schema is not None:
+    if sampling.structural_tag is not None:
+        structured = StructuredOutputsParams(structural_tag=sampling.structural_tag)
+    elif sampling.json_schema is not None:
         structured = StructuredOutputsParams(json=dict(sampling.json_schema))
     return SamplingParams(
         max_tokens=sampling.max_tokens - already,
@@ -265,6 +324,8 @@ def _sampling_params(sampling: SamplingParameters, *, already: int, replayed: li
         frequency_penalty=sampling.frequency_penalty,
         repetition_penalty=sampling.repetition_penalty,
         structured_outputs=structured,
+        logit_bias=dict(sampling.logit_bias) or None,
+        logprobs=sampling.logprobs,
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
         extra_args={REPLAY_KEY: replayed} if replayed else None,
@@ -281,7 +342,7 @@ def _translated(sampling: SamplingParameters | None = None) -> Iterator[None]:
     except GracefulHTTPError as error:
         raise EngineError(f"the engine takes no more requests ({type(error).__name__})") from error
     except (VLLMClientError, ValueError) as error:
-        if sampling is not None and sampling.json_schema is not None:
+        if sampling is not None and (sampling.json_schema is not None or sampling.structural_tag is not None):
             # vLLM quotes the schema, which is the client's text; the chain would carry it into logs.
             raise PermanentEngineError(
                 f"the engine cannot follow this JSON schema with these parameters ({type(error).__name__})"

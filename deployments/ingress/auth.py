@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from deployments.ingress.api_keys import ApiKeys
 from deployments.ingress.client_address import client_address
 from deployments.ingress.doors.door import Door
 from deployments.ingress.grants import Grants
@@ -20,7 +21,7 @@ from deployments.ingress.principal import Principal
 from deployments.ingress.revocations import Revocations
 from deployments.ingress.tickets import PARAMETER, Tickets
 from deployments.ingress.tokens import Tokens
-from pipeline.errors import NotFound, Unauthorized
+from pipeline.errors import Denied, NotFound, Unauthorized
 from pipeline.policy import Call
 
 
@@ -85,6 +86,7 @@ class Gate:
         grants: Grants | None = None,
         revocations: Revocations | None = None,
         tickets: Tickets | None = None,
+        api_keys: ApiKeys | None = None,
         policies: Policies | None = None,
         trusted_proxies: int = 0,
     ) -> None:
@@ -93,6 +95,7 @@ class Gate:
             grants: who may do what; without them what roles give by default.
             revocations: without them a token is good until it expires.
             tickets: without them no ticket opens anything.
+            api_keys: without them no API key opens anything.
             policies: without them nothing is limited.
             trusted_proxies: as in ``client_address``.
         """
@@ -100,6 +103,7 @@ class Gate:
         self._grants = grants or Grants()
         self._revocations = revocations
         self._tickets = tickets
+        self._api_keys = api_keys
         self._policies = policies
         self._trusted_proxies = trusted_proxies
 
@@ -107,14 +111,14 @@ class Gate:
         """The caller if it may use the route now; None only where the route is PUBLIC, whose callers are not looked at.
 
         Raises:
-            Unauthorized: no token, a bad or revoked one, one without the permission, or a policy that blocks the address. The
-                contract knows no 403.
+            Unauthorized: no token, a bad or revoked one, or a policy that blocks the address; Denied if the caller lacks the
+                permission. The contract knows no 403: both are a 401 there.
             TooManyRequests: a policy allows no more for now.
             StoreUnavailable: it cannot be told.
         """
         caller = None if route.access is Access.PUBLIC else await self._identify(request, route)
         if isinstance(route.access, Permission) and not (caller and await self._grants.allow(caller, route.access)):
-            raise Unauthorized
+            raise Denied
         if route.limited and self._policies is not None:
             await self._policies.enforce(
                 Call(endpoint=route.path, ip=address_of(request), user_id=caller.user_id if caller else None)
@@ -136,7 +140,10 @@ class Gate:
             resumes = bool(request.headers.get("last-event-id"))
             caller = await self._tickets.redeem(tickets[0], stream=request.scope["path"], resumes=resumes)
         elif len(headers) == 1:
-            caller = Principal.of(self._tokens.verify(_bearer(headers[0])))
+            token = _bearer(headers[0])
+            if self._api_keys is not None and self._api_keys.looks_like_one(token):
+                return await self._api_keys.holder(token)
+            caller = Principal.of(self._tokens.verify(token))
         else:
             raise Unauthorized
         # Of a ticket it is the token that it was made with.

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 from deployments.ingress.tokens import Claims
 from pipeline.accounts import Role
 
+#: What the ids of API keys begin with.
+API_KEY_ID = "key"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Principal(Claims):
@@ -16,6 +19,11 @@ class Principal(Claims):
     @property
     def is_admin(self) -> bool:
         return Role.ADMIN in self.roles
+
+    @property
+    def is_api_key(self) -> bool:
+        """Whether the caller came with an API key, which makes no other secrets: a revoked key must leave none behind."""
+        return self.token_id.startswith(f"{API_KEY_ID}-")
 
     @classmethod
     def of(cls, claims: Claims) -> Principal:

@@ -92,7 +92,8 @@ def _file_ids(value: tuple[str, ...]) -> tuple[str, ...]:
     return ids
 
 
-def _schema(value: dict[str, Any]) -> dict[str, Any]:
+def check_schema(value: dict[str, Any]) -> dict[str, Any]:
+    """The schema itself. Raises ValueError with what is allowed."""
     if depth_exceeds(value, MAX_SCHEMA_DEPTH) or len(orjson.dumps(value)) > MAX_SCHEMA_BYTES:
         raise ValueError(_SCHEMA_RULE)
     try:
@@ -124,7 +125,7 @@ Stop = Annotated[
     Strings, AfterValidator(_stop_strings), Only(one_or_list(_STOP_STRING, maxItems=16)), Field(description=_STOP_RULE)
 ]
 FileIds = Annotated[Strings, AfterValidator(_file_ids), Field(description=_FILES_RULE)]
-Schema = Annotated[Object, AfterValidator(_schema), Field(description=_SCHEMA_RULE)]
+Schema = Annotated[Object, AfterValidator(check_schema), Field(description=_SCHEMA_RULE)]
 Priority = Annotated[Integer, Field(ge=LOWEST, le=HIGHEST, description=f"an integer from {LOWEST} to {HIGHEST}")]
 Variables = Annotated[
     dict[str, PrivateText],

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from redis.asyncio import Redis
 
 from deployments.ingress import wire
+from deployments.ingress.api_key_svc import ApiKeySvc
+from deployments.ingress.api_keys import ApiKeys
 from deployments.ingress.auth import Gate, GuardedRoute
 from deployments.ingress.chat_svc import ChatSvc
 from deployments.ingress.default_model import DefaultModel
 from deployments.ingress.doors.llm_inference import llm_inference_door
 from deployments.ingress.doors.open_assistant.service import OpenAssistant
+from deployments.ingress.doors.openai import openai_door
 from deployments.ingress.doors.semoss import semoss_service
 from deployments.ingress.downloader import Downloader
 from deployments.ingress.enroll_svc import EnrollSvc
@@ -42,6 +45,7 @@ from deployments.settings import Settings
 from deployments.tasks import Supervisor
 from pipeline.accounts import Account, Accounts
 from pipeline.files.file_store import FileStore
+from pipeline.store.api_keys import ApiKeyStore
 from pipeline.store.default_model import DefaultModelStore
 from pipeline.store.enrolls import EnrollStore
 from pipeline.store.events import EventLog
@@ -95,6 +99,7 @@ def route_table(
     grants = Grants(settings.default_grants, PermitStore(client, keys))
     revocations = Revocations(accounts.store)
     tickets = Tickets(TicketStore(client, keys))
+    api_keys = ApiKeys(ApiKeyStore(client, keys), accounts)
     policies = Policies(PolicyStore(client, keys))
     services = (
         FrontPage(),
@@ -106,6 +111,7 @@ def route_table(
         FileSvc(files, downloader, max_body_bytes=settings.max_body_bytes),
         UserSvc(accounts, tokens, max_body_bytes=settings.max_body_bytes),
         SelfSvc(accounts, grants, tickets, revocations, max_body_bytes=settings.max_body_bytes),
+        ApiKeySvc(api_keys, max_body_bytes=settings.max_body_bytes),
         UsersSvc(accounts, grants, revocations, max_body_bytes=settings.max_body_bytes),
         EnrollSvc(EnrollStore(client, keys), revocations, max_body_bytes=settings.max_body_bytes),
         PermitSvc(grants, max_body_bytes=settings.max_body_bytes),
@@ -123,12 +129,16 @@ def route_table(
         ),
         semoss_service(settings, client, keys, service, threads, accounts, tokens, supervisor),
         llm_inference_door(settings, service, threads, tokens, supervisor, anonymous),
+        openai_door(
+            settings, client, keys, service=service, threads=threads, texts=texts, files=files, supervisor=supervisor
+        ),
     )
     gate = Gate(
         tokens,
         grants=grants,
         revocations=revocations,
         tickets=tickets,
+        api_keys=api_keys,
         policies=policies,
         trusted_proxies=settings.trusted_proxies,
     )

@@ -12,6 +12,7 @@ from deployments.ingress.model_choice import choose_model
 from deployments.ingress.own_files import FileLookup, own_files
 from deployments.models import ModelText
 from deployments.settings import ModelSpec, Settings
+from pipeline.engine import Parsing
 from pipeline.errors import InvalidField, NotFound, Shown, StoreUnavailable
 from pipeline.ids import new_id
 from pipeline.prompt import NewPrompt, Prompt, make_ref
@@ -66,6 +67,7 @@ class PromptService:
         """The first half of ``submit``: everything that can be refused is, before anything is stored."""
         spec = await self._model_for(submission)
         submission = await self._with_saved_template(user_id, submission)
+        submission = _parsed_by(spec, submission)
         history = _history(submission)
         await own_files(self._files, user_id, submission.file_ids)
         prompt_id = submission.id or new_id("prom")
@@ -91,6 +93,10 @@ class PromptService:
     async def text_for(self, submission: PromptSubmission) -> ModelText:
         """What renders and measures it. Raises ClientError as ``submit`` does."""
         return self._texts[(await self._model_for(submission)).id]
+
+    async def default_model(self) -> ModelSpec:
+        """The model that runs a prompt which names none, if it can."""
+        return await self._default_model.get()
 
     async def _model_for(self, submission: PromptSubmission) -> ModelSpec:
         spec = choose_model(
@@ -176,6 +182,14 @@ class PromptService:
         """
         with translated_errors():
             return await self._prompts.cancel(make_ref(user_id, prompt_id))
+
+
+def _parsed_by(spec: ModelSpec, submission: PromptSubmission) -> PromptSubmission:
+    """What a model thinks is told from what it answers wherever its own chat template is used, which makes it think."""
+    is_chat = submission.template is None and submission.prompt_token_ids is None
+    if spec.reasoning_parser is None or not is_chat or submission.sampling.parsing is not None:
+        return submission
+    return replace(submission, sampling=replace(submission.sampling, parsing=Parsing()))
 
 
 def _history(submission: PromptSubmission) -> bool | None:

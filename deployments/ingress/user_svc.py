@@ -100,8 +100,10 @@ class UserSvc:
         )
 
     async def refresh_token(self, request: Request) -> Response:
-        """A new token with the roles the account has now. An expired one is not renewed (SECURITY §2.4)."""
+        """A new token with the roles the account has now. An expired one is not renewed (SECURITY §2.4), nor an API key."""
         caller = principal(request)
+        if caller.is_api_key:
+            raise Unauthorized
         return self._token(await self._account(request), caller.app_host, caller.device, app_id=caller.app_id)
 
     async def public_key(self, _request: Request) -> Response:

@@ -18,7 +18,7 @@ from deployments.replica.log_writer import RETRY_S, LogTail, LogWriter
 from deployments.replica.outcome import Outcome
 from deployments.replica.permits import Permits
 from deployments.tasks import Supervisor
-from pipeline.delta import Delta, DeltaKind, FinishReason
+from pipeline.delta import TEXT_KINDS, Delta, DeltaKind, FinishReason
 from pipeline.engine import Engine, TextRequest
 from pipeline.errors import EngineDead, EngineError, PermanentEngineError, StaleLease, describe
 from pipeline.ids import new_id
@@ -188,23 +188,28 @@ class AttemptRunner:
         claimed = await self._with_history(claimed)
         answer = [claimed.logged_text]
         tokens = len(claimed.logged_token_ids)
+        thought = sum(len(delta.token_ids) for delta in claimed.logged if delta.kind is DeltaKind.THINKING)
         request = TextRequest(
             request_id=f"{new_id('att')}-{claimed.fence}",
             prompt_token_ids=claimed.prompt_token_ids,
             sampling=claimed.sampling,
             logged_token_ids=claimed.logged_token_ids,
             logged_text=claimed.logged_text,
+            logged=claimed.logged,
         )
         async with contextlib.aclosing(self._engine.generate(request)) as deltas:
             async for delta in deltas:
                 tokens += len(delta.token_ids)
-                answer.append(delta.text)
+                if delta.kind in TEXT_KINDS:
+                    answer.append(delta.text)
+                elif delta.kind is DeltaKind.THINKING:
+                    thought += len(delta.token_ids)
                 if delta.kind is DeltaKind.END:
-                    return await self._finish(claimed, tail, delta, "".join(answer), tokens)
+                    return await self._finish(claimed, tail, delta, "".join(answer), tokens=tokens, thought=thought)
                 if delta.kind is DeltaKind.RESTART:
                     await self._append_now(tail, delta)
                     answer.clear()
-                    tokens = 0
+                    tokens = thought = 0
                 else:
                     self._writer.put(tail, delta)
         raise EngineError("the engine ended the answer without saying so")
@@ -223,30 +228,33 @@ class AttemptRunner:
 
     async def _append_now(self, tail: LogTail, delta: Delta) -> None:
         """Write one entry behind everything that waits, and nothing merged with it."""
-        pending = await self._writer.take(tail)
-        for entry in (pending, delta):
-            if entry is not None:
-                number = tail.written + 1
-                (written,) = await self._persist(
-                    lambda entry=entry, number=number: self._store.append([(tail.ref, tail.fence, number, entry)])
-                )
-                if not written:
-                    tail.refused.set()
-                    raise StaleLease
-                tail.written = number
+        await self._append_all(tail, [*await self._writer.take(tail), delta])
 
-    async def _finish(self, claimed: Claimed, tail: LogTail, end: Delta, text: str, tokens: int) -> bool:
-        """The last script: what is not written yet travels in the end entry, so `done` and `completed` are one."""
+    async def _append_all(self, tail: LogTail, entries: list[Delta]) -> None:
+        for entry in entries:
+            number = tail.written + 1
+            (written,) = await self._persist(
+                lambda entry=entry, number=number: self._store.append([(tail.ref, tail.fence, number, entry)])
+            )
+            if not written:
+                tail.refused.set()
+                raise StaleLease
+            tail.written = number
+
+    async def _finish(
+        self, claimed: Claimed, tail: LogTail, end: Delta, text: str, *, tokens: int, thought: int
+    ) -> bool:
+        """The last script: text that is not written yet travels in the end entry, so `done` and `completed` are one."""
         pending = await self._writer.take(tail)
         if tail.refused.is_set():
             return False
-        if pending is not None:
-            end = Delta(
+        if pending and pending[-1].kind is DeltaKind.CONTENT:
+            end = replace(
+                pending.pop().merged_with(end),
                 kind=DeltaKind.END,
-                text=pending.text + end.text,
-                token_ids=pending.token_ids + end.token_ids,
                 finish_reason=end.finish_reason or FinishReason.STOP,
             )
+        await self._append_all(tail, pending)
         message_id = new_id("msg")
         meta = {
             "modelId": self._model_id,
@@ -254,6 +262,8 @@ class AttemptRunner:
             "promptTokens": len(claimed.prompt_token_ids),
             "completionTokens": tokens,
         }
+        if thought:
+            meta["reasoningTokens"] = thought
         return await self._persist(
             lambda: self._store.finish(
                 tail.ref,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from redis.exceptions import RedisError
 
-from pipeline.delta import Delta, DeltaKind
+from pipeline.delta import Delta
 from pipeline.store.attempts import AttemptStore
 from pipeline.store.connection import means_unavailable
 
@@ -28,7 +28,7 @@ class LogTail:
     written: int
     #: Set when the store refused a write: the attempt is stale and must stop.
     refused: asyncio.Event = field(default_factory=asyncio.Event)
-    _pending: Delta | None = None
+    _pending: list[Delta] = field(default_factory=list)
     _urgent: bool = True
     _in_flight: bool = False
     _settled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -46,21 +46,25 @@ class LogWriter:
         self._last_write = 0.0
 
     def put(self, tail: LogTail, delta: Delta) -> None:
-        """Queue a delta. What waits already is merged with it, so an attempt never holds more than one entry."""
+        """Queue a delta. One of its kind that waits already takes it in, so an attempt holds one entry, or one more for each time
+        its answer turned to something else (thoughts, text, a call of a tool) meanwhile."""
         pending = tail._pending
-        tail._pending = delta if pending is None else _merge(pending, delta)
+        if pending and pending[-1].can_take(delta):
+            pending[-1] = pending[-1].merged_with(delta)
+        else:
+            pending.append(delta)
         self._dirty[tail] = None
         self._work.set()
         if tail._urgent:
             self._hurry.set()
 
-    async def take(self, tail: LogTail) -> Delta | None:
+    async def take(self, tail: LogTail) -> list[Delta]:
         """What is not written yet, once no write of this attempt is under way. It is the caller's from then on."""
         while tail._in_flight:
             tail._settled.clear()
             await tail._settled.wait()
         self._dirty.pop(tail, None)
-        pending, tail._pending = tail._pending, None
+        pending, tail._pending = tail._pending, []
         return pending
 
     async def run(self) -> None:
@@ -84,10 +88,12 @@ class LogWriter:
 
     async def _write(self, batch: list[LogTail]) -> None:
         entries = []
+        owners = []
         for tail in batch:
-            assert tail._pending is not None
-            entries.append((tail.ref, tail.fence, tail.written + 1, tail._pending))
-            tail._pending, tail._in_flight, tail._urgent = None, True, False
+            for number, delta in enumerate(tail._pending, start=tail.written + 1):
+                entries.append((tail.ref, tail.fence, number, delta))
+                owners.append(tail)
+            tail._pending, tail._in_flight, tail._urgent = [], True, False
         try:
             written = await self._write_until_answered(entries)
         except Exception:
@@ -99,7 +105,7 @@ class LogWriter:
             for tail in batch:
                 tail._in_flight = False
                 tail._settled.set()
-        for tail, ok in zip(batch, written, strict=True):
+        for tail, ok in zip(owners, written, strict=True):
             if ok:
                 tail.written += 1
             else:
@@ -114,15 +120,3 @@ class LogWriter:
                 if not means_unavailable(error):
                     raise
                 await asyncio.sleep(RETRY_S)
-
-
-def _merge(first: Delta, second: Delta) -> Delta:
-    """Both as one entry. Only content is coalesced; other kinds are never followed by more before they are taken."""
-    assert first.kind is second.kind is DeltaKind.CONTENT
-    assert first.choice == second.choice
-    return Delta(
-        kind=first.kind,
-        choice=first.choice,
-        text=first.text + second.text,
-        token_ids=first.token_ids + second.token_ids,
-    )

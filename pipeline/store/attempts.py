@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from pipeline.delta import Delta, DeltaKind, FinishReason
+from pipeline.delta import TEXT_KINDS, Delta, DeltaKind, FinishReason
 from pipeline.engine import SamplingParameters
 from pipeline.errors import EngineError, StaleLease
 from pipeline.prompt import pack_token_ids, sampling_from_record, unpack_token_ids
@@ -37,13 +37,15 @@ class Claimed:
     sampling: SamplingParameters
     failures: int
     max_retries: int
-    #: What earlier attempts logged since the last restart.
+    #: What earlier attempts logged since the last restart; the text without thoughts and calls of tools.
     logged_token_ids: tuple[int, ...]
     logged_text: str
     #: Number of the last entry in the log.
     entries: int
     #: None if ``prompt_token_ids`` are what the model gets; otherwise they are the prompt alone.
     history: HistoryWanted | None = None
+    #: The same with what it was said to be: thoughts, calls of tools.
+    logged: tuple[Delta, ...] = ()
 
 
 class UnreadableRecord(EngineError):
@@ -87,9 +89,10 @@ class AttemptStore:
             failures=int(failures),
             max_retries=int(max_retries),
             logged_token_ids=tuple(i for entry in answer for i in entry.delta.token_ids),
-            logged_text="".join(entry.delta.text for entry in answer),
+            logged_text="".join(entry.delta.text for entry in answer if entry.delta.kind in TEXT_KINDS),
             entries=int(entries),
             history=wanted,
+            logged=tuple(entry.delta for entry in answer),
         )
 
     async def keep_rendered(self, ref: str, fence: int, token_ids: tuple[int, ...]) -> bool:

@@ -79,6 +79,9 @@ LAYOUT = {
     # the SEMOSS door, all of it for a while only
     "pixel_session": "px-session:{}",  # digest: hash: holder, csrf, i:<insight> -> time
     "pixel_job": "px-job:{}",  # job id: hash: session, ref, what its result needs, what was delivered
+    "recent_call": "recent-call:{}",  # user/digest of a request -> id of its first prompt; expires
+    "api_key": "api-key:{}",  # digest of the key: hash id, user, name, prefix, created, updated, used (µs)
+    "api_keys": "api-keys:{}",  # user -> hash: id of the key -> its digest
     # counters and identity
     "seq": "seq",  # when the latest prompt was accepted (µs)
     "fence": "fence",  # attempts granted so far, of all prompts

@@ -9,12 +9,13 @@ from typing import Any, TypeAlias
 import orjson
 from redis.asyncio import Redis
 
-from pipeline.delta import Delta, DeltaKind, FinishReason
+from pipeline.delta import Delta, DeltaKind, FinishReason, TokenLogprob, ToolPart
 from pipeline.prompt import pack_token_ids, unpack_token_ids
 from pipeline.store.keys import Keys
 
 #: Field names of an entry are one letter: they are stored with every token.
 _KIND, _CHOICE, _TEXT, _IDS, _REASON, _ERROR, _MESSAGE = "k", "c", "t", "i", "r", "e", "m"
+_TOOL, _LOGPROBS = "o", "l"
 
 #: Entries as the client returns them: id and fields.
 RawPage: TypeAlias = list[tuple[bytes, dict[bytes, bytes]]]
@@ -44,6 +45,11 @@ def encode_delta(delta: Delta) -> list[str | bytes]:
         fields += [_REASON, delta.finish_reason.value]
     if delta.error is not None:
         fields += [_ERROR, delta.error]
+    if delta.tool is not None:
+        fields += [_TOOL, orjson.dumps([delta.tool.index, delta.tool.id, delta.tool.name]).decode()]
+    if delta.logprobs:
+        rows = [[one.token, one.logprob, one.top] for one in delta.logprobs]
+        fields += [_LOGPROBS, orjson.dumps(rows).decode()]
     return fields
 
 
@@ -69,8 +75,22 @@ def _entry(number: int, fields: Mapping[str, str], token_ids: tuple[int, ...]) -
             token_ids=token_ids,
             finish_reason=None if reason is None else FinishReason(reason),
             error=fields.get(_ERROR),
+            tool=_tool(fields[_TOOL]) if _TOOL in fields else None,
+            logprobs=_logprobs(fields[_LOGPROBS]) if _LOGPROBS in fields else (),
         ),
         message_id=fields.get(_MESSAGE, ""),
+    )
+
+
+def _tool(document: str) -> ToolPart:
+    index, call_id, name = orjson.loads(document)
+    return ToolPart(index=index, id=call_id, name=name)
+
+
+def _logprobs(document: str) -> tuple[TokenLogprob, ...]:
+    return tuple(
+        TokenLogprob(token=token, logprob=logprob, top=tuple((other, likely) for other, likely in top))
+        for token, logprob, top in orjson.loads(document)
     )
 
 

@@ -27,6 +27,7 @@ NAMES = (
     "delete_message",
     "delete_thread",
     "count",
+    "create_api_key",
     "drop_enrolls",
     "erase",
     "fail",
@@ -61,12 +62,14 @@ NAMES = (
     "register",
     "retain",
     "revoke_tokens",
+    "revoke_api_key",
     "save_template",
     "save_message",
     "save_thread",
     "skip_output",
     "sweep",
     "unregister",
+    "use_api_key",
 )
 
 

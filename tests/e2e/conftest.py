@@ -21,6 +21,7 @@ SCRIPTED: dict[str, dict[str, Any]] = {
     "test/flaky": {"step_s": 0.001, "fail_first": 2},
     "test/broken": {"step_s": 0.001, "fail_permanently": True},
     "test/slow": {"step_s": 1.0, "answer_tokens": 120},
+    "test/mortal": {"step_s": 0.02, "answer_tokens": 60, "faulty_prompts": "mortal", "die_after_tokens": 20},
 }
 #: Has no replica until it is started, and alone makes something of nothing.
 ASLEEP = "test/asleep"
@@ -69,7 +70,10 @@ def config_with_scripted_models() -> dict[str, Any]:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("e2e")
     config = folder / "serve_config.yaml"
-    config.write_text(yaml.safe_dump(config_with_scripted_models()), encoding="utf-8")
+    content = config_with_scripted_models()
+    (mortal,) = (m for m in content["applications"][0]["args"]["models"] if m["id"] == "test/mortal")
+    mortal["engine_args"] |= {"once_file": str(folder / "has-died")}
+    config.write_text(yaml.safe_dump(content), encoding="utf-8")
     with running_service(folder / "data", config=config) as running:
         yield running
 

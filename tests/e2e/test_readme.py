@@ -21,6 +21,7 @@ NAMES = (
     "cancel and remove",
     "command line",
     "conversation",
+    "openai",
     "kill",
 )
 #: Another service on this machine is not the README's to kill: its pgrep finds only what belongs to this one.
@@ -128,6 +129,12 @@ def test_a_conversation(run: Callable[..., str]):
     meta = [answer["responseMessage"]["meta"] for answer in (first, second)]
     assert meta[1]["promptTokens"] > meta[0]["promptTokens"] + meta[0]["completionTokens"]
     assert len(messages["messages"]) == 4
+
+
+def test_openai(run: Callable[..., str]):
+    (reply,) = documents(run("openai"))
+    assert reply["choices"][0]["message"]["content"] in README
+    assert reply["usage"]["completion_tokens"] == 8
 
 
 def test_kill_it_and_watch(run: Callable[..., str], service: Service):

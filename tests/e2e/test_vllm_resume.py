@@ -13,16 +13,21 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
 
+from deployments.engines.parsed import ParsedEngine
 from deployments.engines.rendering import PromptRenderer
 from deployments.local.embedded_model import ensure
 from deployments.settings import InvalidSettings, ModelSpec
 from pipeline.delta import Delta, DeltaKind, FinishReason
-from pipeline.engine import Engine, SamplingParameters, TextRequest
+from pipeline.engine import Engine, Parsing, SamplingParameters, TextRequest
 from pipeline.errors import EngineError, PermanentEngineError
+
+if TYPE_CHECKING:
+    from deployments.engines.vllm import VllmEngine
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -216,6 +221,59 @@ async def test_json_schema_is_resumed_by_replay(engine: Engine, renderer: Prompt
     answer = Answer.of(await undisturbed_and_resumed(engine, prompt, sampling, every=3))
     assert json.loads(answer.text)["mood"] in SCHEMA["properties"]["mood"]["enum"]
     assert answer.finish_reason is FinishReason.STOP
+
+
+async def test_a_forced_call_of_a_tool_fits_its_schema_and_is_resumed_by_replay(
+    engine: VllmEngine, renderer: PromptRenderer
+) -> None:
+    parsers = engine.parsers(ModelSpec(id="smollm2", source="embedded:smollm2", tool_parser="hermes"))
+    parsed = ParsedEngine(engine, lambda: parsers)
+    tool = {"type": "function", "function": {"name": "describe", "parameters": SCHEMA}}
+    prompt = renderer.render_chat([{"role": "user", "content": "Describe a user."}], tools=(tool,))
+    parsing = Parsing(tools=(tool,), tool_choice="required", parallel_tool_calls=False)
+    sampling = SamplingParameters(temperature=0, max_tokens=90, parsing=parsing)
+
+    async def call(logged: Sequence[Delta] = ()) -> list[Delta]:
+        request = TextRequest(
+            request_id=f"test-{next(_numbers)}",
+            prompt_token_ids=prompt,
+            sampling=sampling,
+            logged_token_ids=Answer.of(logged).token_ids if logged else (),
+            logged=tuple(logged),
+        )
+        return [delta async for delta in parsed.generate(request)]
+
+    whole = await call()
+    assert whole[-1].finish_reason is FinishReason.TOOL_CALLS
+    tools = [delta for delta in whole if delta.kind is DeltaKind.TOOL]
+    assert [delta.tool.name for delta in tools if delta.tool and delta.tool.id] == ["describe"]
+    arguments = json.loads(Answer.of(tools).text)
+    assert arguments["mood"] in SCHEMA["properties"]["mood"]["enum"]
+    for cut in range(1, len(whole), 5):
+        rest = await call(whole[:cut])
+        assert Answer.of([*whole[:cut], *rest]) == Answer.of(whole), f"cut behind {cut} deltas"
+        assert DeltaKind.RESTART not in {delta.kind for delta in rest}
+
+
+async def test_log_probabilities_are_one_for_each_token_of_the_text(engine: Engine, repeat: tuple[int, ...]) -> None:
+    sampling = SamplingParameters(temperature=0, max_tokens=12, logprobs=2)
+    whole = await undisturbed_and_resumed(engine, repeat, sampling, every=4)
+    found = [one for delta in whole for one in delta.logprobs]
+    assert len(found) == len(Answer.of(whole).token_ids) == 12
+    assert all(one.logprob <= 0 and len(one.top) == 2 for one in found)
+    assert all(one.top[0] == (one.token, one.logprob) for one in found), "greedy: the likeliest"
+    rest = await generate(engine, repeat, sampling, whole[:5])
+    assert [one.token for delta in rest for one in delta.logprobs] == [one.token for one in found][5:]
+    # The end of an answer is no part of its text.
+    ended = await generate(engine, repeat, SamplingParameters(temperature=0, max_tokens=40, logprobs=0))
+    assert ended[-1].finish_reason is FinishReason.STOP
+    assert len([one for delta in ended for one in delta.logprobs]) == len(Answer.of(ended).token_ids) - 1
+
+
+async def test_a_bias_makes_a_token_certain(engine: Engine, renderer: PromptRenderer, poem: tuple[int, ...]) -> None:
+    token_id = renderer.tokenizer.encode(" parrot", add_special_tokens=False).ids[0]
+    sampling = SamplingParameters(temperature=1, max_tokens=3, logit_bias=((token_id, 100.0),))
+    assert Answer.of(await generate(engine, poem, sampling)).token_ids == (token_id,) * 3
 
 
 async def test_a_log_that_does_not_belong_to_its_ids_is_started_again(engine: Engine, repeat: tuple[int, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -74,6 +75,15 @@ class IngressApp:
 
     async def opens(self, path: str, *, as_: Account | str | None = None, **headers: str) -> int:
         """Status of a GET that may answer with an endless stream: it is left as soon as the headers are there."""
+        return await self._status("GET", path, b"", as_=as_, **headers)
+
+    async def begins(self, path: str, body: Any, *, as_: Account) -> int:
+        """The same of a POST."""
+        return await self._status("POST", path, json.dumps(body).encode(), as_=as_)
+
+    async def _status(
+        self, method: str, path: str, body: bytes, *, as_: Account | str | None = None, **headers: str
+    ) -> int:
         if as_ is not None:
             headers["authorization"] = as_ if isinstance(as_, str) else token(as_)
         raw_path, _, query = path.partition("?")
@@ -82,7 +92,7 @@ class IngressApp:
         async def receive() -> dict[str, Any]:
             if not asked:
                 asked.append(True)
-                return {"type": "http.request", "body": b"", "more_body": False}
+                return {"type": "http.request", "body": body, "more_body": False}
             await asyncio.Event().wait()
             raise AssertionError
 
@@ -93,7 +103,7 @@ class IngressApp:
         asked: list[bool] = []
         scope = {
             "type": "http",
-            "method": "GET",
+            "method": method,
             "path": raw_path,
             "raw_path": raw_path.encode(),
             "query_string": query.encode(),

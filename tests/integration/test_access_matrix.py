@@ -44,12 +44,27 @@ async def make_file(replica: IngressApp, owner: Account) -> str:
     return str(answer.json()["upload"]["fileId"])
 
 
+async def make_api_key(replica: IngressApp, owner: Account) -> str:
+    answer = await replica.send("POST", "/user-svc/api-key", {"name": "mine"}, as_=owner)
+    return str(answer.json()["apiKey"]["id"])
+
+
+async def make_chat_completion(replica: IngressApp, owner: Account) -> str:
+    """One that nobody waits for, and that is kept all the same."""
+    body = {"model": "org/small", "messages": [{"role": "user", "content": "hi"}], "store": True, "stream": True}
+    await replica.begins("/v1/chat/completions", body, as_=owner)
+    listed = await replica.send("POST", "/prompt-svc/prompts", {}, as_=owner)
+    return str(listed.json()["prompts"][0]["id"])
+
+
 #: What makes an object of the owner's through the front door, and gives its id.
 MAKERS: dict[str, Callable[[IngressApp, Account], Awaitable[str]]] = {
     "prompt": make_prompt,
     "template": make_template,
     "thread": make_thread,
     "file": make_file,
+    "api-key": make_api_key,
+    "chat completion": make_chat_completion,
 }
 
 
@@ -71,9 +86,11 @@ async def test_an_object_is_its_owners_alone(replica: IngressApp, name: str):
     assert owned is not None
     owner, other, admin = await replica.user("owner"), await replica.user("other"), await replica.admin()
     object_id = await MAKERS[owned.kind](replica, owner)
-    unauthorized = None if owned.is_stream else {"error": "Unauthorized"}
     for nobody in (None, "Bearer a.b.c", token(owner, EXPIRED)):
-        assert await call(replica, name, owned, object_id, nobody) == (401, unauthorized)
+        status, said = await call(replica, name, owned, object_id, nobody)
+        assert status == 401
+        # Other doors have shapes of their own, which their tests look at.
+        assert owned.is_stream or "/v1/" in name or said == {"error": "Unauthorized"}
     for caller, status in ((other, owned.other), (admin, owned.admin)):
         got = await call(replica, name, owned, object_id, caller)
         assert got[0] == status

@@ -22,7 +22,7 @@ OPERATIONS = [(method.upper(), path) for path, item in PATHS.items() for method 
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "TRACE")
 #: Engines serve these themselves; ours is inside of the replicas (SECURITY §2.2).
 FOREIGN = (
-    "/v1/models", "/v1/completions", "/v1/load_lora_adapter", "/collective_rpc", "/sleep", "/wake_up", "/pause", "/resume",
+    "/v1/load_lora_adapter", "/collective_rpc", "/sleep", "/wake_up", "/pause", "/resume",
     "/update_weights", "/start_profile", "/stop_profile", "/abort_requests", "/reset_prefix_cache", "/tokenize",
     "/server_info", "/metrics", "/docs", "/redoc", "/version", "/ping", "/invocations",
 )  # fmt: skip
@@ -186,6 +186,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/user-svc/login"): _ACCOUNT,
     ("POST", "/user-svc/register"): _ACCOUNT,
     ("POST", "/user-svc/change-password"): {"currentPassword": "correct horse", "newPassword": "battery staple"},
+    ("DELETE", "/user-svc/api-keys"): {"id": "x"},
     ("PUT", "/user-svc/permits"): {"permits": [{"permission": "prompt-svc:prompt:view", "roles": ["x"]}]},
     ("POST", "/user-svc/{user_id}/reset-password"): {"newPassword": "battery staple"},
     ("PUT", "/user-svc/enrolls"): {"enrolls": [{"role": "x:y", "userId": "x"}]},

@@ -12,7 +12,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from pipeline.delta import Delta, DeltaKind, FinishReason
+from pipeline.delta import TEXT_KINDS, Delta, DeltaKind, FinishReason
 from pipeline.engine import SamplingParameters
 from pipeline.errors import StaleLease
 from pipeline.states import Status, advance
@@ -100,9 +100,10 @@ class MemoryAttempts:
             failures=prompt.failures,
             max_retries=prompt.max_retries,
             logged_token_ids=tuple(i for entry in answer for i in entry.delta.token_ids),
-            logged_text="".join(entry.delta.text for entry in answer),
+            logged_text="".join(entry.delta.text for entry in answer if entry.delta.kind in TEXT_KINDS),
             entries=len(prompt.log),
             history=prompt.history,
+            logged=tuple(entry.delta for entry in answer),
         )
 
     async def keep_rendered(self, ref: str, fence: int, token_ids: tuple[int, ...]) -> bool:

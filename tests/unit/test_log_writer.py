@@ -52,7 +52,7 @@ async def test_the_first_delta_is_written_at_once_and_the_next_ones_gather(
         await asyncio.sleep(0)
     gathered = await writer.take(of_a)
     assert texts(store) == ["one "]
-    assert gathered == delta("two three four")
+    assert gathered == [delta("two three four")]
     assert of_a.written == 1
 
 
@@ -81,7 +81,7 @@ async def test_what_comes_during_a_write_becomes_one_entry(writer: LogWriter, st
         writer.put(of_a, delta(word))
     store.answering.set()
     await store.seen("append", times=2)
-    assert await writer.take(of_a) is None
+    assert await writer.take(of_a) == []
     assert texts(store) == ["one ", "two three"]
     assert [entry.delta.token_ids for entry in store.prompts["a"].log] == [tuple(b"one "), tuple(b"two three")]
 
@@ -116,7 +116,7 @@ async def test_taking_what_is_unwritten_waits_for_the_write_under_way(writer: Lo
         await asyncio.sleep(0)
     assert not taking.done()
     store.answering.set()
-    assert await asyncio.wait_for(taking, 5) == delta("two")
+    assert await asyncio.wait_for(taking, 5) == [delta("two")]
     assert of_a.written == 1
 
 
@@ -128,7 +128,7 @@ async def test_a_store_that_is_away_is_waited_for(
     of_a = tail()
     writer.put(of_a, delta("one"))
     await store.seen("append", times=3)
-    assert await writer.take(of_a) is None
+    assert await writer.take(of_a) == []
     assert texts(store) == ["one"]
     assert not of_a.refused.is_set()
 

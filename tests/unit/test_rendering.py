@@ -32,7 +32,8 @@ def test_a_chat_is_the_text_of_the_template_and_a_text_stands_for_itself(rendere
 
 
 def test_rendering_imports_neither_torch_nor_vllm() -> None:
-    program = "import sys, deployments.engines.rendering; sys.exit(bool({'torch', 'vllm', 'ray'} & set(sys.modules)))"
+    modules = "deployments.engines.rendering, deployments.ingress.routes"
+    program = f"import sys, {modules}; sys.exit(bool({{'torch', 'vllm', 'ray'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
 
 
