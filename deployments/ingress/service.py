@@ -16,6 +16,7 @@ from pipeline.errors import InvalidField, NotFound, Shown, StoreUnavailable
 from pipeline.ids import new_id
 from pipeline.prompt import NewPrompt, Prompt, make_ref
 from pipeline.retry import DEFAULT_MAX_RETRIES
+from pipeline.states import Status
 from pipeline.store.connection import translated_errors
 from pipeline.store.prompts import Accepted, PromptStore
 from pipeline.store.templates import TemplateStore
@@ -146,6 +147,15 @@ class PromptService:
         if prompt is None:
             raise NotFound
         return prompt, position
+
+    async def cancel(self, user_id: str, prompt_id: str) -> Status:
+        """Cancel a prompt unless it has ended. Returns the terminal status it has now; nothing is erased.
+
+        Raises:
+            NotFound: the user has no such prompt.
+        """
+        with translated_errors():
+            return await self._prompts.cancel(make_ref(user_id, prompt_id))
 
     async def remove(self, user_id: str, prompt_id: str) -> None:
         """Cancel a prompt that has not ended, erase a finished one with its text.
