@@ -203,15 +203,15 @@ def _pip(venv: Path, arguments: list[str]) -> tuple[int, str]:
     return process.returncode, output.decode("utf-8", "replace")
 
 
-def make_launcher(venv: Path) -> None:
-    """Put the command line ``oo`` into the environment, running from this folder: the project itself is not installed."""
+def make_launcher(venv: Path, name: str, module: str) -> None:
+    """Put a command into the environment that runs a module from this folder: the project itself is not installed."""
     import shlex
 
-    launcher = venv / "bin" / "oo"
+    launcher = venv / "bin" / name
     # -P: no module of the folder that the user is in stands in for one of ours.
     text = (
         "#!/bin/sh\n"
-        f'PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(str(venv / "bin" / "python"))} -P -m clients.oo "$@"\n'
+        f'PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(str(venv / "bin" / "python"))} -P -m {module} "$@"\n'
     )
     if launcher.is_file() and launcher.read_text(encoding="utf-8") == text:
         return
@@ -264,7 +264,8 @@ def main(arguments: Sequence[str]) -> int:
                 for lock in missing:
                     install(lock, venv)
                     mark_installed(lock, venv, version)
-        make_launcher(venv)
+        make_launcher(venv, "oo", "clients.oo")
+        make_launcher(venv, "prompt-batch", "clients.batch")
         make_model(venv)
     except SetupRefused as refusal:
         print(f"prompt-svc: {refusal}", file=sys.stderr)

@@ -89,8 +89,8 @@ def test_the_command_line_runs_from_any_folder(setup: ModuleType, tmp_path: Path
     python = venv / "bin" / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
-    setup.make_launcher(venv)
-    setup.make_launcher(venv)
+    setup.make_launcher(venv, "oo", "clients.oo")
+    setup.make_launcher(venv, "oo", "clients.oo")
     # What stands in the user's folder is not ours.
     (tmp_path / "clients.py").write_text("raise SystemExit(3)")
     oo = [venv / "bin" / "oo", "env", "current"]
