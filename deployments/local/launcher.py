@@ -263,7 +263,7 @@ def _dashboard_port() -> int | None:
     given = os.environ.get(DASHBOARD_VARIABLE, "")
     if not given:
         return None
-    if not given.isdecimal() or not 1024 <= int(given) <= 65535:
+    if not (given.isascii() and given.isdecimal()) or not 1024 <= int(given) <= 65535:
         raise CannotStart(f"{DASHBOARD_VARIABLE}: got {given!r}, allowed is a port from 1024 to 65535")
     check_port("127.0.0.1", int(given))
     return int(given)
