@@ -37,6 +37,9 @@ _SHOWN_KEY = 64
 class BadLine(Refused):
     """A line that is not sent: what is wrong with it shows here already."""
 
+    #: The line's own id, if it has one that can be read.
+    own_id: str | int | None = None
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
@@ -94,15 +97,17 @@ def parse(line: Line, *, max_bytes: int = MAX_LINE_BYTES) -> Request:
         raise BadLine(f"invalid JSON: {error.msg} (column {error.colno})", status=400) from None
     if not isinstance(given, dict):
         raise _wrong("the line", _kind_of(given), "a JSON object")
-    for key in given:
-        if key != "id" and key not in KEYS:
-            raise _wrong(_printable(key), "an unknown key", f"one of id, {', '.join(sorted(KEYS))}")
     own = given.pop("id", None)
     if own is not None:
         if isinstance(own, bool) or not isinstance(own, str | int):
             raise _wrong("id", _kind_of(own), _ID_RULE)
         if isinstance(own, str) and not 1 <= len(own) <= 256:
             raise _wrong("id", f"a string of {len(own)} characters", _ID_RULE)
+    for key in given:
+        if key not in KEYS:
+            bad = _wrong(_printable(key), "an unknown key", f"one of id, {', '.join(sorted(KEYS))}")
+            bad.own_id = own
+            raise bad
     return Request(id=own, body=given)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -159,6 +160,8 @@ def _inside_ray(stack: ExitStack, app_name: str, user: str | None, patience_s: f
 
     from clients.handle import app_handle
 
+    # A job's log is for the batch.
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
         ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
     except ConnectionError:

@@ -9,7 +9,7 @@ from typing import Any
 from clients.answer import Answer
 from clients.batch.errors import BatchStopped, ExitCode
 from clients.batch.job import Job
-from clients.batch.lines import Line, parse
+from clients.batch.lines import BadLine, Line, parse
 from clients.batch.meter import Meter
 from clients.batch.records import Records
 from clients.batch.services import BatchService
@@ -79,6 +79,8 @@ class Runner:
             answer = await self._answer({**request.body, "id": self._job.prompt_id(line.number)})
         except (Refused, ServiceFailed) as error:
             _raise_if_everyones(error)
+            if isinstance(error, BadLine) and error.own_id is not None:
+                known["id"] = error.own_id
             self._errors.write(known | _refusal(error))
             self._meter.errors += 1
             self._count_failure(error)

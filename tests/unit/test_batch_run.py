@@ -181,6 +181,7 @@ def test_bad_lines_are_reported_with_their_number_and_stop_nothing(folder: Folde
         (8, "canceled", "canceled"),
         (9, "refused", "the line is too long, allowed "),
     ]
+    assert [record.get("id") for record in folder.errors] == [None, "d", "e", "f", "g", "h", None]
     assert folder.errors[2] == {
         "line": 5,
         "id": "e",
