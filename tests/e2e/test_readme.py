@@ -143,13 +143,14 @@ def test_a_batch(run: Callable[..., str], own_ray: dict[str, str]):
 
 
 def test_the_batch_guides_way_by_http(service: Service, tmp_path: Path):
-    (block,) = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs" / "batch.md").read_text(), re.MULTILINE | re.DOTALL)
+    guide = (ROOT / "docs" / "batch.md").read_text()
+    by_http, again = re.findall(r"^```sh\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
     (tmp_path / "in.jsonl").write_text(
         '{"prompt": "hi", "parameters": {"textToText": {"maxTokens": 2}}}\n{"prompt": " "}\n'
     )
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     done = subprocess.run(
-        ["bash", "-eu", "-c", blocks("sh")[0] + block],
+        ["bash", "-eu", "-c", f"{blocks('sh')[0]}\n{by_http.strip()} || [ $? = 1 ]\n{again}"],
         env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PORT": str(service.port), "PYTHONPATH": str(ROOT)},
         cwd=tmp_path,
         capture_output=True,
@@ -157,8 +158,9 @@ def test_the_batch_guides_way_by_http(service: Service, tmp_path: Path):
         timeout=60,
         check=False,
     )
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == 0, done.stderr
     assert "1 answered, 1 errors; 2 lines in" in done.stdout
+    assert (tmp_path / "again.jsonl").read_text() == '{"prompt": " "}\n'
     assert json.loads((tmp_path / "out.jsonl").read_text())["finishReason"] == "length"
 
 

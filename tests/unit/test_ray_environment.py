@@ -86,3 +86,11 @@ def test_a_dashboard_port_that_is_none_is_refused(given: str, monkeypatch: pytes
 def test_without_a_port_there_is_no_dashboard(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv(launcher.DASHBOARD_VARIABLE, raising=False)
     assert launcher._dashboard_port() is None
+
+
+def test_make_batch_runs_the_batch_in_that_environment():
+    done = subprocess.run(
+        ["make", "-n", "batch", "IN=in.jsonl", "OUT=out.jsonl"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert 'eval "$(.venv/bin/python -m deployments.local.ray_environment)"' in done.stdout
+    assert "-m clients.batch in.jsonl out.jsonl" in done.stdout
