@@ -9,7 +9,7 @@ from typing import Any
 from clients.answer import Answer
 from clients.batch.errors import BatchStopped, ExitCode
 from clients.batch.job import Job
-from clients.batch.lines import BadLine, Line, parse
+from clients.batch.lines import BadLine, Line, Request, parse
 from clients.batch.meter import Meter
 from clients.batch.records import Records
 from clients.batch.services import BatchService
@@ -88,6 +88,7 @@ class Runner:
         except Unavailable as error:
             raise BatchStopped(f"the service is away: {error.message}", ExitCode.NO_SERVICE) from None
         self._failures = 0
+        self._check_same(line.number, request, answer)
         if answer.status == "completed":
             self._answers.write(known | _result(answer))
             self._meter.answered += 1
@@ -95,6 +96,15 @@ class Runner:
         else:
             self._errors.write(known | _failed(answer))
             self._meter.errors += 1
+
+    def _check_same(self, number: int, request: Request, answer: Answer) -> None:
+        """Raises BatchStopped if the line's id was used for another prompt before: a job's name was given to another input."""
+        asked, stored = request.body.get("prompt"), answer.raw.get("prompt", {}).get("prompt")
+        if isinstance(asked, str) and isinstance(stored, str) and asked != stored:
+            raise BatchStopped(
+                f"--job: {self._job.name!r} was the name of another input's job, whose answers are stored under the ids of this "
+                f"one (line {number}); name another job and another output"
+            )
 
     async def _answer(self, body: dict[str, Any]) -> Answer:
         for _ in range(_TRIES - 1):

@@ -144,6 +144,18 @@ async def test_prompts_that_fail_for_good_are_errors(
     assert len(batch.records(batch.output)) == 37
 
 
+async def test_the_name_of_another_inputs_job_does_not_give_its_answers(
+    ingress: IngressApp, ada: Account, worker: ModelWorker, batch: Batch, tmp_path: Path
+):
+    await batch.run(http(ingress, ada))
+    (tmp_path / "other").mkdir()
+    other = Batch(tmp_path / "other")
+    other.input.write_text('{"prompt": "say something else"}\n')
+    with pytest.raises(BatchStopped, match=r"'job' was the name of another input's job, .* \(line 1\)"):
+        await other.run(http(ingress, ada))
+    assert other.records(other.output) == other.records(other.errors) == []
+
+
 @pytest.mark.parametrize("bearer", ["", "nonsense"])
 async def test_a_token_that_is_not_good_stops_it_before_it_begins(ingress: IngressApp, batch: Batch, bearer: str):
     with pytest.raises(BatchStopped, match="the service cannot be used: Unauthorized") as stopped:
