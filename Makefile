@@ -55,6 +55,7 @@ bench: setup-bench ## measure side by side; writes benchmarks/results (about 35 
 	-$(VENV)/python -m benchmarks.profile_cpu
 	-$(VENV)/python -m benchmarks.queue_core --minutes 3
 	-$(VENV)/python -m benchmarks.listing
+	-$(VENV)/python -m benchmarks.batch
 
 clean: ## remove caches; .venv and data stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
