@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-bench serve check test test-unit chaos lint format bench clean
+.PHONY: help setup setup-dev setup-bench serve batch check test test-unit chaos lint format bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -20,6 +20,9 @@ setup-bench:
 
 serve: setup ## run the service on this machine (PORT=11337, REDIS_URL=...) until Ctrl-C
 	@exec $(VENV)/python -m deployments.local
+
+batch: setup ## run a file of prompts on the running service (IN=in.jsonl OUT=out.jsonl)
+	@eval "$$($(VENV)/python -m deployments.local.ray_environment)" && exec $(VENV)/python -m clients.batch $(IN) $(OUT)
 
 check: setup ## serve_config.yaml: name every key and value that is wrong
 	@$(VENV)/python -m deployments.config_file serve_config.yaml
@@ -52,6 +55,7 @@ bench: setup-bench ## measure side by side; writes benchmarks/results (about 35 
 	-$(VENV)/python -m benchmarks.profile_cpu
 	-$(VENV)/python -m benchmarks.queue_core --minutes 3
 	-$(VENV)/python -m benchmarks.listing
+	-$(VENV)/python -m benchmarks.batch
 
 clean: ## remove caches; .venv and data stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

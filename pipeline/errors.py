@@ -44,8 +44,11 @@ class InvalidField(ClientError):
     """A field has a value that is not allowed."""
 
     def __init__(self, field: str, got: object, allowed: str) -> None:
-        super().__init__(f"{field}: got {_shorten(got)}, allowed is {allowed}")
+        #: What it got, as the message shows it.
+        self.shown = _shorten(got)
+        super().__init__(f"{field}: got {self.shown}, allowed is {allowed}")
         self.field = field
+        self.allowed = allowed
 
 
 class Unauthorized(ClientError):

@@ -42,6 +42,7 @@ What the launcher on one machine takes from the environment beside the settings 
 |---|---|---|
 | `PORT` | 11337 | Port of HTTP; replaces `http_options.port`. |
 | `REDIS_URL` | *(none)* | A store of your own in place of the embedded Valkey. |
+| `PROMPT_SVC_RAY_DASHBOARD_PORT` | *(none)* | Port on 127.0.0.1 of Ray's dashboard, for `ray job submit` ([batch](batch.md)). |
 | `PROMPT_SVC_STORE_FSYNC` | `always` | When the embedded store syncs to disk; or `everysec` ([operations](operations.md)). |
 | `PROMPT_SVC_DATA_DIR` | `./data` | The embedded store's file, keys, the converted model. |
 | `PROMPT_SVC_MODELS_DIR` | `<data>/models` | The converted model, so that several data directories can share it. |

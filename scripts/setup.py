@@ -204,7 +204,7 @@ def _pip(venv: Path, arguments: list[str]) -> tuple[int, str]:
 
 
 #: Commands of the project, and the modules that they run.
-COMMANDS = {"oo": "clients.oo", "prompt-chat": "clients.chat"}
+COMMANDS = {"oo": "clients.oo", "prompt-chat": "clients.chat", "prompt-batch": "clients.batch"}
 
 
 def make_launchers(venv: Path) -> None:

@@ -14,6 +14,7 @@ from deployments.ingress import wire
 from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission, principal
 from deployments.ingress.body import read_json
 from deployments.ingress.ignored_keys import warnings_of
+from deployments.ingress.prompt_answer import prompt_answer, with_message
 from deployments.ingress.prompt_request import PromptRequest, parse_prompt_request
 from deployments.ingress.prompt_svc_operations import DELETE, LIST, READ, REMOVE, SUBSCRIBE, TYPES, submit
 from deployments.ingress.removal import Removal
@@ -81,9 +82,9 @@ class PromptSvc:
         check_priority(submission.priority, highest=HIGHEST if caller.is_admin else self._settings.max_user_priority)
         accepted = await self._service.submit(caller.user_id, submission)
         if not submission.sync:
-            return _json(_answer(accepted.prompt, accepted.queue_position) | warnings)
+            return _json(prompt_answer(accepted.prompt, accepted.queue_position) | warnings)
         prompt = await self._service.wait(accepted.prompt, self._settings.sync_wait_s)
-        answer = await self._with_message(prompt, _answer(prompt, None))
+        answer = await with_message(self._messages, prompt, prompt_answer(prompt, None))
         if not prompt.message_id:
             answer["error"] = self._why_no_answer(prompt)
         return _json(answer | warnings)
@@ -91,16 +92,8 @@ class PromptSvc:
     async def read(self, request: Request) -> Response:
         """One of the caller's own prompts, with its answer once there is one: what a client polls while it waits."""
         prompt, position = await self._service.read(principal(request).user_id, request.path_params["prompt_id"])
-        return _json({**await self._with_message(prompt, _answer(prompt, position)), "priority": prompt.priority})
-
-    async def _with_message(self, prompt: Prompt, answer: dict[str, Any]) -> dict[str, Any]:
-        """``answer`` with the message of a completed prompt beside it."""
-        if prompt.message_id:
-            with translated_errors():
-                message = await self._messages.get(prompt.user_id, prompt.message_id)
-            if message is not None:
-                answer["responseMessage"] = wire.message_object(message)
-        return answer
+        answer = await with_message(self._messages, prompt, prompt_answer(prompt, position))
+        return _json({**answer, "priority": prompt.priority})
 
     def _why_no_answer(self, prompt: Prompt) -> str:
         if prompt.status.is_terminal:
@@ -182,13 +175,6 @@ class PromptSvc:
 
     async def _body(self, request: Request) -> dict[str, Any]:
         return await read_json(request, max_bytes=self._settings.max_body_bytes)
-
-
-def _answer(prompt: Prompt, queue_position: int | None) -> dict[str, Any]:
-    """Beside the prompt, not in it: the original's Go client takes no key there that it does not know (contract §0.8)."""
-    position = {} if queue_position is None else {"queuePosition": queue_position}
-    files = {"fileIds": prompt.file_ids} if prompt.file_ids else {}
-    return {"prompt": wire.prompt_object(prompt), **position, **files}
 
 
 def _query(body: Mapping[str, Any]) -> Any:

@@ -1,8 +1,11 @@
-"""The route table of the ingress, built from what it stands on. Neither Ray nor Serve: tests build the same table."""
+"""What the ingress offers, built from what it stands on: the route table, and the calls through a handle. Neither Ray nor Serve:
+tests build the same."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -12,6 +15,8 @@ from deployments.ingress.api_keys import ApiKeys
 from deployments.ingress.auth import Gate, GuardedRoute
 from deployments.ingress.chat_svc import ChatSvc
 from deployments.ingress.default_model import DefaultModel
+from deployments.ingress.doors.handle.callers import Callers
+from deployments.ingress.doors.handle.calls import HandleCalls
 from deployments.ingress.doors.llm_inference import llm_inference_door
 from deployments.ingress.doors.open_assistant.service import OpenAssistant
 from deployments.ingress.doors.openai import openai_door
@@ -60,7 +65,22 @@ from pipeline.store.threads import ThreadStore
 from pipeline.store.tickets import TicketStore
 
 
-def route_table(
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Offer:
+    """What clients can reach."""
+
+    #: Every route of the service, in order.
+    routes: list[GuardedRoute]
+    #: What the methods of the deployment answer.
+    calls: HandleCalls
+
+
+def route_table(settings: Settings, client: Redis, **parts: Any) -> list[GuardedRoute]:
+    """The routes of ``ingress_offer``, whose arguments it takes."""
+    return ingress_offer(settings, client, **parts).routes
+
+
+def ingress_offer(
     settings: Settings,
     client: Redis,
     *,
@@ -72,8 +92,8 @@ def route_table(
     serve: ServeControl | None = None,
     downloader: Downloader | None = None,
     anonymous: Account | None = None,
-) -> list[GuardedRoute]:
-    """Every route of the service, in order. A service is added by adding it to ``services``.
+) -> Offer:
+    """All of it. A service is added by adding it to ``services``.
 
     Args:
         client: of the store; nothing is sent before the first request, but for the hub's subscription.
@@ -143,4 +163,7 @@ def route_table(
         trusted_proxies=settings.trusted_proxies,
     )
     table = [route for svc in services for route in svc.routes(gate)]
-    return [*table, *OpenApi([route for route in table if route.door is None]).routes(gate)]
+    return Offer(
+        routes=[*table, *OpenApi([route for route in table if route.door is None]).routes(gate)],
+        calls=HandleCalls(settings, service, threads, messages, Callers(accounts, grants)),
+    )

@@ -165,6 +165,15 @@ class PromptService:
             raise NotFound
         return prompt, position
 
+    async def cancel(self, user_id: str, prompt_id: str) -> Status:
+        """Cancel a prompt unless it has ended. Returns the terminal status it has now; nothing is erased.
+
+        Raises:
+            NotFound: the user has no such prompt.
+        """
+        with translated_errors():
+            return await self._prompts.cancel(make_ref(user_id, prompt_id))
+
     async def remove(self, user_id: str, prompt_id: str) -> None:
         """Cancel a prompt that has not ended, erase a finished one with its text.
 
@@ -173,15 +182,6 @@ class PromptService:
         """
         with translated_errors():
             await self._prompts.remove(make_ref(user_id, prompt_id))
-
-    async def cancel(self, user_id: str, prompt_id: str) -> Status:
-        """Cancel a prompt that has not ended. Returns the status it has ended with.
-
-        Raises:
-            NotFound: the user has no such prompt.
-        """
-        with translated_errors():
-            return await self._prompts.cancel(make_ref(user_id, prompt_id))
 
 
 def _parsed_by(spec: ModelSpec, submission: PromptSubmission) -> PromptSubmission:

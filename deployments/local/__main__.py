@@ -1,7 +1,8 @@
 """``python -m deployments.local [serve_config.yaml]``: run the service until Ctrl-C; `make serve` calls it.
 
 Environment: PORT, REDIS_URL (another store than the embedded one), PROMPT_SVC_DATA_DIR, PROMPT_SVC_ADMIN_PASSWORD,
-PROMPT_SVC_STORE_FSYNC (always, everysec). When the service is up it prints one line ``ready <url>``.
+PROMPT_SVC_STORE_FSYNC (always, everysec), PROMPT_SVC_RAY_DASHBOARD_PORT (for `ray job submit`). When the service is up it prints
+one line ``ready <url>``.
 """
 
 from __future__ import annotations

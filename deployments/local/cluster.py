@@ -40,8 +40,11 @@ def ray_programs() -> list[Path]:
     return [*folders, Path(sys.executable)]
 
 
-def start_ray(folder: Path) -> str:
+def start_ray(folder: Path, dashboard_port: int | None = None) -> str:
     """Start a Ray of our own with its files in a folder; returns its address. It dies with the calling thread.
+
+    Args:
+        dashboard_port: where its dashboard listens on 127.0.0.1, which also takes jobs; None: there is none.
 
     Raises:
         CannotStart: Ray did not come up; with its first words.
@@ -51,7 +54,9 @@ def start_ray(folder: Path) -> str:
         context = ray.init(
             address="local",
             num_cpus=max(LOGICAL_CPUS, os.cpu_count() or 1),
-            include_dashboard=False,
+            include_dashboard=dashboard_port is not None,
+            dashboard_host="127.0.0.1",
+            dashboard_port=dashboard_port,
             log_to_driver=False,
             logging_level=logging.WARNING,
             object_store_memory=OBJECT_STORE_BYTES,

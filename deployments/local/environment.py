@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
@@ -174,6 +175,8 @@ def prepare(environ: MutableMapping[str, str], folders: Folders) -> None:
     environ["PROMPT_SVC_DATA_DIR"] = str(folders.data)
     environ["PROMPT_SVC_MODELS_DIR"] = str(folders.models)
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environ.get("PYTHONPATH")]))
+    # The `python` of jobs is this one.
+    environ["PATH"] = os.pathsep.join(filter(None, [str(Path(sys.executable).parent), environ.get("PATH")]))
     environ["PYTHONUNBUFFERED"] = "1"
     # Seconds; Serve replaces its proxy after three failed checks. At Ray's 10 a killed one was gone for 24 s.
     environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S", "1")

@@ -35,6 +35,8 @@ from deployments.local.valkey import AppendFsync, EmbeddedStoreFailed, EmbeddedV
 from deployments.settings import Settings
 from pipeline.errors import ServerError
 
+#: Port of Ray's dashboard on 127.0.0.1, which takes jobs; without it there is none.
+DASHBOARD_VARIABLE = "PROMPT_SVC_RAY_DASHBOARD_PORT"
 #: Seconds for the application to come up; a model that must be fetched first takes its time.
 START_TIMEOUT_S = 900
 #: A store that dies this many times in a row within so many seconds of its start cannot run here and is given up. One that lives
@@ -144,6 +146,7 @@ class LocalService:
         self._listen_for_signals()
         self._write_record()
         fsync = _fsync()
+        dashboard_port = _dashboard_port()
         if os.environ.get("REDIS_URL"):
             _check_external_store(os.environ["REDIS_URL"])
         else:
@@ -161,7 +164,7 @@ class LocalService:
         # matters of it is said by us, in one line.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 until the process ends
         self._ray_started = True
-        address = cluster.start_ray(self.folders.ray)
+        address = cluster.start_ray(self.folders.ray, dashboard_port)
         self._listen_for_signals()  # ray.init has put its own handler there
         self._record = replace(self._record, ray_address=address)
         if self._store:
@@ -264,6 +267,17 @@ def _fsync() -> AppendFsync:
             return "everysec"
         case other:
             raise CannotStart(f"PROMPT_SVC_STORE_FSYNC: got {other!r}, allowed is always or everysec")
+
+
+def _dashboard_port() -> int | None:
+    """Raises CannotStart."""
+    given = os.environ.get(DASHBOARD_VARIABLE, "")
+    if not given:
+        return None
+    if not (given.isascii() and given.isdecimal()) or not 1024 <= int(given) <= 65535:
+        raise CannotStart(f"{DASHBOARD_VARIABLE}: got {given!r}, allowed is a port from 1024 to 65535")
+    check_port("127.0.0.1", int(given))
+    return int(given)
 
 
 def _check_external_store(url: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from deployments.settings import deployment_name
-from tests.service import ROOT, Service, running_service
+from tests.service import ROOT, Service, free_port, running_service
 
 #: Catalogue entries for faults; the answers of the scripted engine are functions of the prompt.
 SCRIPTED: dict[str, dict[str, Any]] = {
@@ -74,7 +74,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     (mortal,) = (m for m in content["applications"][0]["args"]["models"] if m["id"] == "test/mortal")
     mortal["engine_args"] |= {"once_file": str(folder / "has-died")}
     config.write_text(yaml.safe_dump(content), encoding="utf-8")
-    with running_service(folder / "data", config=config) as running:
+    environ = {"PROMPT_SVC_RAY_DASHBOARD_PORT": str(free_port())}
+    with running_service(folder / "data", config=config, environ=environ) as running:
         yield running
 
 

@@ -1,6 +1,7 @@
 """The README's commands, as they stand there, against the real service. Only PORT differs, which they read themselves."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,6 +21,8 @@ NAMES = (
     "list",
     "cancel and remove",
     "command line",
+    "ray",
+    "batch",
     "conversation",
     "openai",
     "kill",
@@ -117,6 +120,49 @@ def test_the_command_line(run: Callable[..., str]):
     added_and_logged_in, answer = run("command line").split("{", 1)
     assert "token" not in added_and_logged_in.lower()
     assert json.loads("{" + answer)["prompt"]["status"] == "completed"
+
+
+@pytest.fixture
+def own_ray(service: Service) -> dict[str, str]:
+    """Where README's commands would find the Ray of `make serve` by themselves. Tests have one token for all of theirs."""
+    kept = {name: os.environ[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")}
+    return {**kept, "PROMPT_SVC_DATA_DIR": str(service.data_dir)}
+
+
+def test_a_ray_driver(run: Callable[..., str], own_ray: dict[str, str]):
+    output = run("ray", **own_ray)
+    assert "Paris" in output
+    assert output.strip() in README
+
+
+def test_a_batch(run: Callable[..., str], own_ray: dict[str, str]):
+    summary, *records = run("batch", **own_ray).splitlines()
+    assert summary.startswith("3 answered, 0 errors; 3 lines in ")
+    answers = {record["id"]: record for record in map(json.loads, records)}
+    assert set(answers) == {"France", "Japan", "Peru"}
+    assert answers["France"]["text"] in README
+
+
+def test_the_batch_guides_way_by_http(service: Service, tmp_path: Path):
+    guide = (ROOT / "docs" / "batch.md").read_text()
+    by_http, again = re.findall(r"^```sh\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    (tmp_path / "in.jsonl").write_text(
+        '{"prompt": "hi", "parameters": {"textToText": {"maxTokens": 2}}}\n{"prompt": " "}\n'
+    )
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    done = subprocess.run(
+        ["bash", "-eu", "-c", f"{blocks('sh')[0]}\n{by_http.strip()} || [ $? = 1 ]\n{again}"],
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PORT": str(service.port), "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 answered, 1 errors; 2 lines in" in done.stdout
+    assert (tmp_path / "again.jsonl").read_text() == '{"prompt": " "}\n'
+    assert json.loads((tmp_path / "out.jsonl").read_text())["finishReason"] == "length"
 
 
 def test_a_conversation(run: Callable[..., str]):

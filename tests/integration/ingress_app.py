@@ -16,7 +16,8 @@ from starlette.types import ASGIApp
 
 from deployments.files import open_file_store
 from deployments.ingress.auth import GuardedRoute
-from deployments.ingress.routes import route_table
+from deployments.ingress.doors.handle.calls import HandleCalls
+from deployments.ingress.routes import ingress_offer
 from deployments.ingress.tokens import Tokens, app_id_of
 from deployments.ingress.web import web_app
 from deployments.models import ModelText
@@ -43,6 +44,8 @@ class IngressApp:
     app: ASGIApp
     routes: list[GuardedRoute]
     accounts: Accounts
+    #: What callers with a handle reach.
+    calls: HandleCalls
 
     async def user(self, slug: str, *roles: str) -> Account:
         """A new account."""
@@ -151,7 +154,7 @@ async def ingress_app(redis_url: str, **settings: Any) -> AsyncIterator[IngressA
         if parsed.serves_anonymous(bound_to_loopback=False)
         else None
     )
-    routes = route_table(
+    offer = ingress_offer(
         parsed,
         client,
         accounts=accounts,
@@ -162,7 +165,7 @@ async def ingress_app(redis_url: str, **settings: Any) -> AsyncIterator[IngressA
         anonymous=anonymous,
     )
     try:
-        yield IngressApp(app=web_app(routes), routes=routes, accounts=accounts)
+        yield IngressApp(app=web_app(offer.routes), routes=offer.routes, accounts=accounts, calls=offer.calls)
     finally:
         await supervisor.stop()
         files.close()

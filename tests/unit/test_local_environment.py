@@ -93,6 +93,12 @@ def test_the_users_own_ray_cluster_is_not_joined(folders: Folders) -> None:
     assert environ["RAY_AUTH_TOKEN_PATH"] == str(folders.ray_token)
 
 
+def test_the_python_of_jobs_is_this_one(folders: Folders) -> None:
+    environ = {"PATH": "/usr/bin"}
+    prepare(environ, folders)
+    assert environ["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/usr/bin"]
+
+
 def test_an_authentication_mode_of_the_users_is_kept(folders: Folders) -> None:
     environ = {"RAY_AUTH_MODE": "disabled"}
     prepare(environ, folders)

@@ -1,0 +1,136 @@
+"""The input: one request body per line, read as a stream. What is wrong with a line is said without its text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import orjson
+
+from clients.errors import Refused
+
+#: What a line may hold: the keys of the body of POST /prompt-svc/prompt but for ``sync``, and ``id``, the line's own.
+KEYS = frozenset(
+    {
+        "prompt",
+        "threadId",
+        "modelId",
+        "maxRetries",
+        "history",
+        "fileIds",
+        "parameters",
+        "engineParameters",
+        "type",
+        "priority",
+        "templateName",
+        "variables",
+    }
+)
+#: Longest line, bytes: as much as the service takes by default (``max_body_bytes``).
+MAX_LINE_BYTES = 1024 * 1024
+_BOM = b"\xef\xbb\xbf"
+_ID_RULE = "a string of 1 to 256 characters, or an integer"
+_SHOWN_KEY = 64
+
+
+class BadLine(Refused):
+    """A line that is not sent: what is wrong with it shows here already."""
+
+    #: The line's own id, if it has one that can be read.
+    own_id: str | int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """A line of the input."""
+
+    #: 1 is the first; it identifies the line.
+    number: int
+    #: The line itself, None if it is longer than any may be.
+    raw: bytes | None
+
+    @property
+    def is_blank(self) -> bool:
+        return self.raw is not None and not self.raw.strip()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What a line asks for."""
+
+    #: The line's own id, which comes back with its answer.
+    id: str | int | None
+    #: The body to submit, without an id.
+    body: dict[str, Any]
+
+
+def read_lines(file: BinaryIO, *, max_bytes: int = MAX_LINE_BYTES) -> Iterator[Line]:
+    """The lines in order; of none more than ``max_bytes`` in memory."""
+    number = 0
+    while raw := file.readline(max_bytes + 2):
+        number += 1
+        if number == 1:
+            raw = raw.removeprefix(_BOM)
+        is_whole = raw.endswith(b"\n")
+        raw = raw.rstrip(b"\r\n")
+        if len(raw) > max_bytes:
+            while not is_whole and (rest := file.readline(max_bytes)):
+                is_whole = rest.endswith(b"\n")
+            yield Line(number=number, raw=None)
+        else:
+            yield Line(number=number, raw=raw)
+
+
+def parse(line: Line, *, max_bytes: int = MAX_LINE_BYTES) -> Request:
+    """What the line asks for.
+
+    Raises:
+        BadLine: it is too long, no JSON object, or has a key that no line has. The message holds no text of it.
+    """
+    if line.raw is None:
+        raise BadLine(f"the line is too long, allowed are {max_bytes} bytes", status=413)
+    try:
+        given = orjson.loads(line.raw)
+    except orjson.JSONDecodeError as error:
+        # ``from None``: the error object carries the whole line.
+        raise BadLine(f"invalid JSON: {error.msg} (column {error.colno})", status=400) from None
+    if not isinstance(given, dict):
+        raise _wrong("the line", _kind_of(given), "a JSON object")
+    own = given.pop("id", None)
+    if own is not None:
+        if isinstance(own, bool) or not isinstance(own, str | int):
+            raise _wrong("id", _kind_of(own), _ID_RULE)
+        if isinstance(own, str) and not 1 <= len(own) <= 256:
+            raise _wrong("id", f"a string of {len(own)} characters", _ID_RULE)
+    for key in given:
+        if key not in KEYS:
+            bad = _wrong(_printable(key), "an unknown key", f"one of id, {', '.join(sorted(KEYS))}")
+            bad.own_id = own
+            raise bad
+    return Request(id=own, body=given)
+
+
+def _wrong(field: str, value: str, allowed: str) -> BadLine:
+    return BadLine(f"{field}: got {value}, allowed is {allowed}", status=400, field=field, value=value, allowed=allowed)
+
+
+def _kind_of(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "an array"
+        case _:
+            return "an object"
+
+
+def _printable(key: str) -> str:
+    shown = "".join(character if character.isprintable() else "\ufffd" for character in key[:_SHOWN_KEY])
+    return shown if len(key) <= _SHOWN_KEY else shown + "…"
