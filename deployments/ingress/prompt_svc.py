@@ -13,13 +13,14 @@ from starlette.responses import Response
 from deployments.ingress import wire
 from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission, principal
 from deployments.ingress.body import read_json
+from deployments.ingress.notices import Notices
 from deployments.ingress.operation import Operation
 from deployments.ingress.prompt_request import parse_prompt_request
 from deployments.ingress.prompt_svc_operations import DELETE, LIST, READ, REMOVE, SUBSCRIBE, TYPES, submit
 from deployments.ingress.removal import Removal
 from deployments.ingress.service import PromptService
-from deployments.ingress.sse import event_stream
-from deployments.ingress.threads import Cursor, ThreadReader
+from deployments.ingress.sse import Comment, Item, event_stream
+from deployments.ingress.threads import Cursor, ThreadReader, Waiting
 from deployments.settings import Settings
 from pipeline.errors import InvalidField, NotFound, Shown
 from pipeline.priority import HIGHEST, check_priority
@@ -40,12 +41,14 @@ class PromptSvc:
         listing: Listing,
         messages: MessageStore,
         threads: ThreadReader,
+        notices: Notices,
     ) -> None:
         self._settings = settings
         self._service = service
         self._listing = listing
         self._messages = messages
         self._threads = threads
+        self._notices = notices
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
         def route(
@@ -171,11 +174,14 @@ class PromptSvc:
             self._chunks(principal(request).user_id, thread_id, cursor), heartbeat_s=self._settings.sse_heartbeat_s
         )
 
-    async def _chunks(
-        self, user_id: str, thread_id: str, cursor: Cursor | None
-    ) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
-        async with aclosing(self._threads.follow(user_id, thread_id, cursor)) as events:
+    async def _chunks(self, user_id: str, thread_id: str, cursor: Cursor | None) -> AsyncIterator[Item]:
+        async with aclosing(self._threads.attend(user_id, thread_id, cursor)) as events:
             async for event in events:
+                if isinstance(event, Waiting):
+                    notice = await self._notices.of(event.ref)
+                    if notice is not None:
+                        yield Comment(notice)
+                    continue
                 chunk = wire.chunk(event)
                 if chunk is not None:
                     yield str(event.cursor), chunk
@@ -192,7 +198,8 @@ def _answer(prompt: Prompt, queue_position: int | None) -> dict[str, Any]:
     """Beside the prompt, not in it: the original's Go client takes no key there that it does not know (contract §0.8)."""
     position = {} if queue_position is None else {"queuePosition": queue_position}
     files = {"fileIds": prompt.file_ids} if prompt.file_ids else {}
-    return {"prompt": wire.prompt_object(prompt), **position, **files}
+    routed = {"routed": prompt.routed} if prompt.routed else {}
+    return {"prompt": wire.prompt_object(prompt), **position, **files, **routed}
 
 
 def _query(body: Mapping[str, Any]) -> Any:

@@ -39,6 +39,7 @@ T = TypeVar("T")
 EXAMPLES, STEPS = 130, 100
 MODEL = "m"
 USERS = ("ann", "bob", "cyd")
+COSTS = (1, 1, 2.5, 1, 1, 0.4)
 REPLICAS = ("r1", "r2", "r3")
 NODES = ("n1", "n2")
 #: Nothing expires by itself; the test moves deadlines into the past.
@@ -104,6 +105,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(user=st.sampled_from(USERS), number=st.integers(0, 9), priority=priorities, history=histories)
     def accept(self, user: str, number: int, priority: int, history: bool | None) -> None:
+        """Every third prompt costs more, or less, than the others."""
         self._accept(user, number, priority, history)
 
     def _accept(self, user: str, number: int, priority: int, history: bool | None) -> None:
@@ -116,8 +118,10 @@ class QueueMachine(RuleBasedStateMachine):
             prompt_token_ids=(1, 2),
             priority=priority,
             history=history,
+            cost=COSTS[number % len(COSTS)],
         )
-        outcome = self.model.accept(new.ref, user, f"{user}/{new.thread_id}", priority, history)
+        thread = f"{user}/{new.thread_id}"
+        outcome = self.model.accept(new.ref, user, thread, priority, history, round(new.cost * 1000))
         name = {"new": "accept", "again": "accept again", "conflict": "accept refused"}[outcome]
         if outcome == "conflict":
             with pytest.raises(Conflict):
@@ -318,9 +322,16 @@ class QueueMachine(RuleBasedStateMachine):
         if self.model.prompts:
             other = self._pick(pick)
             leases.append((other.ref, other.fence + off))
-        right = self.model.heartbeat(replica, leases)
-        kind = "heartbeat" if right[0] else "heartbeat unknown"
-        assert self.run(kind, self.attempts.heartbeat(MODEL, replica, leases, lease_s=LONG_S)) == right
+        used = pick % 4
+        right = self.model.heartbeat(replica, leases, used)
+        kind = ("heartbeat unknown", "heartbeat", "heartbeat leaving")[right[0]]
+        beat = self.attempts.heartbeat(MODEL, replica, leases, lease_s=LONG_S, permits_used=used)
+        assert self.run(kind, beat) == right
+
+    @rule(running=st.sets(st.sampled_from(REPLICAS), min_size=1))
+    def follow(self, running: set[str]) -> None:
+        """Serve says which replicas run."""
+        assert self.run("follow", self.queue.follow(sorted(running))) == self.model.follow(running)
 
     @precondition(lambda self: self.model.prompts)
     @rule(pick=picks, off=fence_errors)
@@ -443,4 +454,4 @@ def test_scripts_agree_with_the_model(redis_url: str) -> None:
     # Every refusal was met too; a rule that is never refused has not tested its guard.
     guarded = ("claim", "append", "finish", "keep rendered", "retry later", "abandon", "hand back", "lose")
     assert all(steps[name] and steps[f"{name} refused"] for name in guarded)
-    assert all(steps[name] for name in ("blocked", "delete thread", "post refused"))
+    assert all(steps[name] for name in ("heartbeat leaving", "blocked", "delete thread", "post refused"))
