@@ -99,8 +99,8 @@ class ModelSpec(BaseModel):
     def _source_can_be_loaded(self) -> ModelSpec:
         if self.engine == "vllm" and _GGUF.search(self.source):
             raise ValueError(
-                f"source: got {self.source!r}, a GGUF file, which vLLM does not load; allowed is the directory or Hugging Face "
-                "id of the model's own weights (docs/scaling.md says how to convert a file); a GGUF id may be an alias of it"
+                f"source: got {self.source!r}, a GGUF file, which vLLM does not load, allowed is the directory or Hugging Face "
+                "id of the model's own weights (docs/scaling.md says how to convert a file), which may have the GGUF's id as an alias"
             )
         return self
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from pipeline.cost import to_thousandths
+from pipeline.prompt import NewPrompt
 from pipeline.states import Status, advance
 
 #: Crashes after which a prompt runs alone; the next one ends it (DESIGN §3).
@@ -90,7 +92,9 @@ class QueueModel:
 
     # --- clients
 
-    def accept(self, ref: str, user: str, thread: str, priority: int, history: bool | None, cost: int = 1000) -> str:
+    def accept(self, new: NewPrompt) -> str:
+        ref, user, thread = new.ref, new.user_id, f"{new.user_id}/{new.thread_id}"
+        priority, history, cost = new.priority, new.history, to_thousandths(new.cost)
         if ref in self.prompts:
             return "again"
         if ref in self.messages:

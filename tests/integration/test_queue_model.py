@@ -105,7 +105,6 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(user=st.sampled_from(USERS), number=st.integers(0, 9), priority=priorities, history=histories)
     def accept(self, user: str, number: int, priority: int, history: bool | None) -> None:
-        """Every third prompt costs more, or less, than the others."""
         self._accept(user, number, priority, history)
 
     def _accept(self, user: str, number: int, priority: int, history: bool | None) -> None:
@@ -120,8 +119,7 @@ class QueueMachine(RuleBasedStateMachine):
             history=history,
             cost=COSTS[number % len(COSTS)],
         )
-        thread = f"{user}/{new.thread_id}"
-        outcome = self.model.accept(new.ref, user, thread, priority, history, round(new.cost * 1000))
+        outcome = self.model.accept(new)
         name = {"new": "accept", "again": "accept again", "conflict": "accept refused"}[outcome]
         if outcome == "conflict":
             with pytest.raises(Conflict):
@@ -138,8 +136,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(pick=picks)
     def cancel(self, pick: int) -> None:
         prompt = self._pick(pick, open_only=pick % 4 > 0)
-        right = self.model.cancel(prompt.ref)
-        assert self.run("cancel", self.prompts.cancel(prompt.ref)) == right
+        assert self.run("cancel", self.prompts.cancel(prompt.ref)) == self.model.cancel(prompt.ref)
 
     @precondition(lambda self: self.model.prompts)
     @rule(pick=picks)
@@ -189,7 +186,7 @@ class QueueMachine(RuleBasedStateMachine):
         message_id=st.sampled_from(["h0", "p2", "p3"]),
     )
     def post(self, user: str, thread: str, message_id: str) -> None:
-        """By hand; ``p2`` and ``p3`` may be a prompt's message, or stand in the way of one."""
+        """By hand; ``p2`` and ``p3`` may be a prompt's."""
         outcome = self.model.save_message(user, f"{user}/{thread}", message_id)
         call = self.messages.save(user, thread, message_id, text="by hand")
         if outcome == "saved":
@@ -305,7 +302,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.prompts)
     @rule(pick=picks, off=fence_errors, repeat=st.sampled_from([0, 0, 0, 1]), text=st.sampled_from(["a", "é", "🦜 "]))
     def append(self, pick: int, off: int, repeat: int, text: str) -> None:
-        """One entry for each of two prompts, in one call; a repeated number is a call whose reply was lost."""
+        """For two prompts, in one call; a repeated number is a call whose reply was lost."""
         prompts = [self._pick_running(pick), self._pick(pick // 7)]
         entries = [(p.ref, p.fence + off, len(p.log) + 1 - repeat, text) for p in prompts]
         if prompts[0] is prompts[1]:
@@ -317,20 +314,17 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(replica=st.sampled_from(REPLICAS), off=fence_errors, pick=picks)
     def heartbeat(self, replica: str, off: int, pick: int) -> None:
-        """For all leases the replica holds, and for one more that may be somebody else's."""
         leases = [(p.ref, p.fence) for p in self.model.prompts.values() if p.holder == replica]
         if self.model.prompts:
             other = self._pick(pick)
             leases.append((other.ref, other.fence + off))
-        used = pick % 4
-        right = self.model.heartbeat(replica, leases, used)
+        right = self.model.heartbeat(replica, leases, pick % 4)
         kind = ("heartbeat unknown", "heartbeat", "heartbeat leaving")[right[0]]
-        beat = self.attempts.heartbeat(MODEL, replica, leases, lease_s=LONG_S, permits_used=used)
-        assert self.run(kind, beat) == right
+        call = self.attempts.heartbeat(MODEL, replica, leases, lease_s=LONG_S, permits_used=pick % 4)
+        assert self.run(kind, call) == right
 
     @rule(running=st.sets(st.sampled_from(REPLICAS), min_size=1))
     def follow(self, running: set[str]) -> None:
-        """Serve says which replicas run."""
         assert self.run("follow", self.queue.follow(sorted(running))) == self.model.follow(running)
 
     @precondition(lambda self: self.model.prompts)
@@ -408,9 +402,8 @@ class QueueMachine(RuleBasedStateMachine):
         call: Callable[[str, int], Awaitable[bool]],
     ) -> None:
         prompt = self._pick_running(pick) if pick % 8 else self._pick(pick // 8)
-        fence = prompt.fence + off
-        right = step(prompt.ref, fence)
-        assert self.run(name if right else f"{name} refused", call(prompt.ref, fence)) == right
+        right = step(prompt.ref, prompt.fence + off)
+        assert self.run(name if right else f"{name} refused", call(prompt.ref, prompt.fence + off)) == right
 
     async def _finish(self, ref: str, fence: int) -> bool:
         end = Delta(kind=DeltaKind.END, finish_reason=FinishReason.STOP)
