@@ -2,8 +2,8 @@
 
     python -m benchmarks.autoscaling_simulation          writes benchmarks/results/autoscaling.{md,json} and two plots
 
-Every policy is called through Serve's own code (its wrappers with their delays, bounds and factors), on Serve's own contexts; only
-the clock is ours. See ``benchmarks.scaling_world`` for what is assumed of users and replicas.
+Every policy is called through Serve's own code (its wrappers with their delays, bounds and factors), on Serve's own contexts;
+only the clock is ours. See ``benchmarks.scaling_world`` for what is assumed of users and replicas.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -118,6 +118,7 @@ class Row:
     wait_p99: float
     wait_mean: float
     most_replicas: int
+    starts: int
     turns: int
     handed_back: int
     unfinished: int
@@ -132,16 +133,16 @@ def row(name: str, outcome: Outcome) -> Row:
         wait_p99=round(outcome.wait(0.99), 1),
         wait_mean=round(outcome.mean_wait, 1),
         most_replicas=max(outcome.targets),
+        starts=outcome.starts,
         turns=outcome.turns,
         handed_back=outcome.handed_back,
         unfinished=outcome.unfinished,
     )
 
 
-def simulate(assumptions: Assumptions, prompts: list[Prompt]) -> dict[str, Outcome]:
-    """Every policy on the same prompts."""
-    a = assumptions
-    policies: dict[str, tuple[Policy, int]] = {
+def policies_of(a: Assumptions) -> dict[str, tuple[Policy, int]]:
+    """The policies that are compared, each with the replicas it begins with."""
+    return {
         "follows the queue": (ours(a), 0),
         "follows the queue, down after 60 s": (ours(a, downscale_delay_s=60), 0),
         "follows the queue, a quarter spare": (ours(a, target_ongoing_requests=0.8 * a.permits), 0),
@@ -152,6 +153,12 @@ def simulate(assumptions: Assumptions, prompts: list[Prompt]) -> dict[str, Outco
         ),
         **{f"{size} replicas, always": (lambda _seen, size=size: size, size) for size in FIXED},  # type: ignore[misc]
     }
+
+
+def simulate(
+    assumptions: Assumptions, prompts: list[Prompt], policies: Mapping[str, tuple[Policy, int]]
+) -> dict[str, Outcome]:
+    """Every policy on the same prompts."""
     outcomes = {}
     for name, (policy, first) in policies.items():
         clock = SimpleNamespace(time=lambda: 0.0)
@@ -163,7 +170,7 @@ def simulate(assumptions: Assumptions, prompts: list[Prompt]) -> dict[str, Outco
             return policy(seen)
 
         try:
-            outcomes[name] = World(a, prompts, first=first).run(decide)
+            outcomes[name] = World(assumptions, prompts, first=first).run(decide)
         finally:
             autoscaling_policy.time = time
     return outcomes
@@ -174,18 +181,19 @@ def markdown(assumptions: Assumptions, prompts: int, rows: list[Row]) -> str:
     lines = [
         "# Autoscaling, simulated",
         "",
-        f"Written by `python -m benchmarks.autoscaling_simulation`. {a.users:,} users and {prompts:,} prompts in {a.duration // 3600} "
-        f"hours, {len(a.bursts)} bursts of up to {max(count for _, count in a.bursts):,} prompts within {a.burst_length} s and a "
-        f"pause of {(a.pause[1] - a.pause[0]) // 60} minutes; a prompt runs for {a.run_mean:g} s on average, a replica holds "
-        f"{a.permits}, starts in {a.cold_start[0]:g} to {a.cold_start[1]:g} s, {a.failing_starts:.0%} of the starts fail, and it dies "
-        f"after {a.life / 3600:g} hours on average. At most {a.most_replicas:,} replicas. Seed {a.seed}.",
+        f"Written by `python -m benchmarks.autoscaling_simulation`. {a.users:,} users and {prompts:,} prompts in "
+        f"{a.duration // 3600} hours, {len(a.bursts)} bursts of up to {max(count for _, count in a.bursts):,} prompts within "
+        f"{a.burst_length} s and a pause of {(a.pause[1] - a.pause[0]) // 60} minutes; a prompt runs for {a.run_mean:g} s on "
+        f"average, a replica holds {a.permits}, starts in {a.cold_start[0]:g} to {a.cold_start[1]:g} s, "
+        f"{a.failing_starts:.0%} of the starts fail, and it dies after {a.life / 3600:g} hours on average. At most {a.most_replicas:,} replicas. Seed {a.seed}.",
         "",
-        "| policy | replica-hours | wait p50, s | p95, s | p99, s | mean, s | most replicas | turns | handed back | left over |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| policy | replica-hours | wait p50, s | p95, s | p99, s | mean, s | most replicas | starts | turns | handed back | "
+        "left over |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [
         f"| {r.policy} | {r.replica_hours:,.0f} | {r.wait_p50:.1f} | {r.wait_p95:.1f} | {r.wait_p99:.1f} | {r.wait_mean:.1f} | "
-        f"{r.most_replicas} | {r.turns} | {r.handed_back} | {r.unfinished} |"
+        f"{r.most_replicas} | {r.starts} | {r.turns} | {r.handed_back} | {r.unfinished} |"
         for r in rows
     ]
     lines += [
@@ -205,7 +213,7 @@ def main() -> None:
     assumptions = Assumptions()
     prompts = prompts_of(assumptions)
     began = time.monotonic()
-    outcomes = simulate(assumptions, prompts)
+    outcomes = simulate(assumptions, prompts, policies_of(assumptions))
     rows = [row(name, outcome) for name, outcome in outcomes.items()]
     RESULTS.mkdir(exist_ok=True)
     text = markdown(assumptions, len(prompts), rows)

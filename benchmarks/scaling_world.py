@@ -1,6 +1,8 @@
-"""A world for autoscaling policies: users, a queue, and replicas that start slowly, fail and drain. Nothing of Ray, one step a second.
+"""A world for autoscaling policies: users, a queue, and replicas that start slowly, fail and drain. Nothing of Ray, one step a
+second.
 
-Assumptions are the fields of ``Assumptions``; everything random comes from its seed, and the prompts are the same for every policy.
+What is assumed are the fields of ``Assumptions``; everything random comes from its seed, and the prompts are the same for every
+policy.
 """
 
 from __future__ import annotations
@@ -91,7 +93,10 @@ class Outcome:
     running: list[int] = field(default_factory=list)
     demands: list[int] = field(default_factory=list)
     handed_back: int = 0
+    #: Prompts whose replica died under them.
     died_under: int = 0
+    #: Replicas that were started.
+    starts: int = 0
     unfinished: int = 0
 
     @property
@@ -245,6 +250,7 @@ class World:
                 replica.leaves_at = now + self._a.drain
 
     def _new(self, now: float) -> Replica:
+        self.outcome.starts += 1
         ready = now + self._rng.uniform(*self._a.cold_start)
         while self._rng.random() < self._a.failing_starts:
             ready += self._rng.uniform(*self._a.cold_start)

@@ -100,7 +100,8 @@ class ModelSpec(BaseModel):
         if self.engine == "vllm" and _GGUF.search(self.source):
             raise ValueError(
                 f"source: got {self.source!r}, a GGUF file, which vLLM does not load, allowed is the directory or Hugging Face "
-                "id of the model's own weights (docs/scaling.md says how to convert a file), which may have the GGUF's id as an alias"
+                "id of the model's own weights (docs/scaling.md says how to convert a file), which may have the GGUF's id as "
+                "an alias"
             )
         return self
 
