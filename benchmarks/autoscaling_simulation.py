@@ -109,6 +109,11 @@ def serves_own(assumptions: Assumptions, counted: Callable[[Seen], int], **chang
     return decide
 
 
+def fixed(size: int) -> Policy:
+    """Always so many."""
+    return lambda _seen: size
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     policy: str
@@ -151,7 +156,7 @@ def policies_of(a: Assumptions) -> dict[str, tuple[Policy, int]]:
             serves_own(a, lambda seen: seen.running_prompts, min_replicas=1, initial_replicas=1),
             1,
         ),
-        **{f"{size} replicas, always": (lambda _seen, size=size: size, size) for size in FIXED},  # type: ignore[misc]
+        **{f"{size} replicas, always": (fixed(size), size) for size in FIXED},
     }
 
 
@@ -163,7 +168,7 @@ def simulate(
     for name, (policy, first) in policies.items():
         clock = SimpleNamespace(time=lambda: 0.0)
         # Serve measures delays by the wall clock; it is given the world's.
-        autoscaling_policy.time = clock  # type: ignore[assignment]
+        autoscaling_policy.time = clock
 
         def decide(seen: Seen, policy: Policy = policy, clock: SimpleNamespace = clock) -> int:
             clock.time = lambda: float(seen.now)
@@ -185,7 +190,9 @@ def markdown(assumptions: Assumptions, prompts: int, rows: list[Row]) -> str:
         f"{a.duration // 3600} hours, {len(a.bursts)} bursts of up to {max(count for _, count in a.bursts):,} prompts within "
         f"{a.burst_length} s and a pause of {(a.pause[1] - a.pause[0]) // 60} minutes; a prompt runs for {a.run_mean:g} s on "
         f"average, a replica holds {a.permits}, starts in {a.cold_start[0]:g} to {a.cold_start[1]:g} s, "
-        f"{a.failing_starts:.0%} of the starts fail, and it dies after {a.life / 3600:g} hours on average. At most {a.most_replicas:,} replicas. Seed {a.seed}.",
+        f"{a.failing_starts:.0%}"
+        f" of the starts fail, and it dies after {a.life / 3600:g} hours on average. At most "
+        f"{a.most_replicas:,} replicas. Seed {a.seed}.",
         "",
         "| policy | replica-hours | wait p50, s | p95, s | p99, s | mean, s | most replicas | starts | turns | handed back | "
         "left over |",
