@@ -27,7 +27,6 @@ from typing import Any
 
 import httpx
 import redis
-import yaml
 
 from deployments.engines.scripted import ScriptedRenderer, expected_answer
 from deployments.ingress.prompt_request import parse_prompt_request
@@ -35,97 +34,12 @@ from deployments.settings import deployment_name
 from pipeline.store.keys import Keys
 from tests.chaos.client import register
 from tests.chaos.faults import _title
+from tests.chaos.redeploy import redeploy
+from tests.chaos.scaling_plan import ANSWER_TOKENS, MODELS, PLANS, Plan, changed, config
 from tests.chaos.scaling_report import Measured, publish
 from tests.chaos.serve_scaling import Moment, ScalingWatch
-from tests.service import ROOT, Service, running_service
-
-ANSWER_TOKENS = 2000
-MODELS = {"scripted": "test/elastic", "vllm": "HuggingFaceTB/SmolLM2-135M-Instruct"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
-    """One engine's sizes. Times in seconds."""
-
-    engine: str
-    permits: int
-    most: int
-    #: Tokens of answers that end before replicas are taken away, and of those that do not.
-    short: int
-    long: int
-    #: Tokens of the answers of a sawtooth.
-    tooth: int
-    down_after: float
-    zero_after: float
-    drain: float
-    teeth: int
-    tooth_every: float
-    start_patience: float
-
-
-PLANS = {
-    "scripted": Plan(
-        engine="scripted",
-        permits=8,
-        most=4,
-        short=400,
-        long=1500,
-        tooth=40,
-        down_after=5,
-        zero_after=6,
-        drain=3,
-        teeth=10,
-        tooth_every=4,
-        start_patience=60,
-    ),
-    "vllm": Plan(
-        engine="vllm",
-        permits=6,
-        most=2,
-        short=120,
-        long=420,
-        tooth=0,
-        down_after=4,
-        zero_after=8,
-        drain=5,
-        teeth=0,
-        tooth_every=0,
-        start_patience=180,
-    ),
-}
-
-
-def config(plan: Plan, folder: Path) -> Path:
-    """serve_config.yaml with the model scaled from none to the most of the plan."""
-    document: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text(encoding="utf-8"))
-    application = document["applications"][0]
-    (deployment,) = (d for d in application["deployments"] if d["name"].startswith("LLM-"))
-    model = application["args"]["models"][0]
-    if plan.engine == "scripted":
-        model = {"id": MODELS["scripted"], "engine": "scripted", "source": "scripted"}
-        model["engine_args"] = {"step_s": 0.02, "answer_tokens": ANSWER_TOKENS}
-        deployment["ray_actor_options"] = {"num_cpus": 0.1}
-    else:
-        deployment["ray_actor_options"]["num_cpus"] = 1
-        deployment["ray_actor_options"]["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] = "1"
-    application["args"]["models"] = [{**model, "permits": plan.permits, "drain_s": plan.drain}]
-    del deployment["num_replicas"]
-    deployment |= {
-        "name": deployment_name(model["id"]),
-        "max_ongoing_requests": 2 * plan.permits,
-        "autoscaling_config": {
-            "min_replicas": 0,
-            "initial_replicas": 0,
-            "max_replicas": plan.most,
-            "target_ongoing_requests": plan.permits,
-            "upscale_delay_s": 0,
-            "downscale_delay_s": plan.down_after,
-            "downscale_to_zero_delay_s": plan.zero_after,
-        },
-    }
-    path = folder / "scaling.yaml"
-    path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
-    return path
+from tests.chaos.serve_status import ServeWatch
+from tests.service import Service, running_service
 
 
 @dataclass(slots=True)
@@ -246,6 +160,37 @@ class ScalingRun:
             refs=(),
         )
 
+    async def hot_change(self, path: Path) -> Measured:
+        """Another weight and another limit, by a deploy of the changed file."""
+        serve = ServeWatch(self.service.record.ray_address)
+        before = set((await asyncio.to_thread(serve.ask)).replicas.values())
+        began = time.monotonic()
+        await asyncio.to_thread(redeploy, self.service.record.ray_address, changed(path, self.model))
+        body = {"prompt": "hi", "modelId": "hot", "parameters": {"textToText": {"maxTokens": 2}}}
+        # Either ingress replica may answer; both have to know.
+        known = 0
+        while known < 8:
+            known = known + 1 if (await self.http.post("/prompt-svc/prompt", json=body)).status_code == 200 else 0
+            assert time.monotonic() - began < 60, "the split did not come into force"
+        seconds = time.monotonic() - began
+        refs = await self._submit([self.plan.tooth or self.plan.short] * (2 * self.plan.permits))
+        await self._until(lambda: self.watch.last.target == 1, 30, "the one replica that is allowed now")
+        await self._end_of(refs, 120)
+        after = (await asyncio.to_thread(serve.ask)).replicas
+        serve.close()
+        # The model had none.
+        front = before
+        return Measured(
+            name="hot change of a split and of max_replicas",
+            facts={
+                "in force after, s": round(seconds, 1),
+                "replicas of ingress and router that stayed": f"{len(front & set(after.values()))} of {len(front)}",
+                "most replicas afterwards": max(moment.target for moment in self.watch.moments[-50:]),
+                "answers wrong or missing": await self._wrong(refs),
+            },
+            refs=refs,
+        )
+
     # --- parts
 
     async def _submit(self, sizes: Sequence[int]) -> list[str]:
@@ -338,7 +283,7 @@ def _turns(targets: Sequence[int]) -> int:
     return sum(a != b for a, b in pairwise(signs))
 
 
-async def measure(plan: Plan, service: Service) -> tuple[list[Measured], list[Moment]]:
+async def measure(plan: Plan, service: Service, path: Path) -> tuple[list[Measured], list[Moment]]:
     run = ScalingRun(plan, service)
     try:
         await asyncio.to_thread(lambda: _wait_for_watch(run.watch))
@@ -348,6 +293,7 @@ async def measure(plan: Plan, service: Service) -> tuple[list[Measured], list[Mo
         if plan.teeth:
             measured.append(await run.sawtooth())
             measured.append(await run.to_zero(measured[-1]))
+        measured.append(await run.hot_change(path))
         return measured, run.watch.moments
     finally:
         await run.close()
@@ -368,9 +314,9 @@ def main(engine: str) -> None:
         os.environ.pop(name, None)
     plan = PLANS[engine]
     with tempfile.TemporaryDirectory(prefix="pss-") as folder:
-        path = Path(folder)
-        with running_service(path / "data", config=config(plan, path)) as service:
-            measured, moments = asyncio.run(measure(plan, service))
+        file = config(plan, Path(folder))
+        with running_service(Path(folder) / "data", config=file) as service:
+            measured, moments = asyncio.run(measure(plan, service, file))
     print(json.dumps([{one.name: one.facts} for one in measured], indent=1))
     publish(engine, measured, moments, machine=f"{os.cpu_count()} cores, Python {platform.python_version()}")
 

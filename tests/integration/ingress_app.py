@@ -19,6 +19,7 @@ from deployments.ingress.routes import route_table
 from deployments.ingress.tokens import Tokens, app_id_of
 from deployments.ingress.web import web_app
 from deployments.models import ModelText
+from deployments.routing import CurrentRouting
 from deployments.settings import Settings
 from deployments.tasks import Supervisor
 from pipeline.accounts import Account, Accounts, Role
@@ -41,6 +42,8 @@ class IngressApp:
     app: ASGIApp
     routes: list[GuardedRoute]
     accounts: Accounts
+    #: What ``user_config`` would be; none of it at first.
+    routing: CurrentRouting
 
     async def user(self, slug: str, *roles: str) -> Account:
         """A new account."""
@@ -135,11 +138,19 @@ async def ingress_app(redis_url: str, **settings: Any) -> AsyncIterator[IngressA
     )
     texts = {spec.id: ModelText.open(spec, parsed) for spec in parsed.models}
     files = open_file_store(client, parsed)
+    routing = CurrentRouting(parsed)
     routes = route_table(
-        parsed, client, accounts=accounts, tokens=TOKENS, texts=texts, supervisor=supervisor, files=files
+        parsed,
+        client,
+        accounts=accounts,
+        tokens=TOKENS,
+        texts=texts,
+        supervisor=supervisor,
+        files=files,
+        routing=routing,
     )
     try:
-        yield IngressApp(app=web_app(routes), routes=routes, accounts=accounts)
+        yield IngressApp(app=web_app(routes), routes=routes, accounts=accounts, routing=routing)
     finally:
         await supervisor.stop()
         files.close()
