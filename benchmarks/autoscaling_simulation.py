@@ -74,10 +74,13 @@ def ours(assumptions: Assumptions, **changes: Any) -> Policy:
     config = _config(assumptions, **{**delays, **changes})
     policy: Any = autoscaling_policy._apply_app_level_autoscaling_config(FollowTheQueue())
     state: dict[str, Any] = {}
+    # Serve keeps what was reported in the last look_back_period_s of the router.
+    reports: deque[TimeStampedValue] = deque(maxlen=5)
 
     def decide(seen: Seen) -> int:
         nonlocal state
-        points = [TimeStampedValue(seen.now - assumptions.report_age, float(seen.demand))]
+        reports.append(TimeStampedValue(seen.now - assumptions.report_age, float(seen.demand)))
+        points = list(reports)
         reported = {demand_metric(MODEL.name): {_REPORTER: points}}
         contexts = {
             ROUTERS: _context(seen, config, ROUTERS, raw_metrics=reported),

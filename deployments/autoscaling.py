@@ -66,7 +66,7 @@ class FollowTheQueue:
                 continue
             series = reported.get(demand_metric(context.deployment_name), {}).values()
             found = wish(
-                (Reading(at=point.timestamp, demand=point.value) for points in series for point in points[-1:]),
+                (Reading(at=point.timestamp, demand=point.value) for points in series for point in points),
                 now=context.current_time or time.time(),
                 per_replica=context.config.get_target_ongoing_requests(),
             )

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 #: A reading older than this says nothing about now, seconds: the store or every router is away.
 STALE_S = 10.0
+#: A demand counts for this long, seconds: between two readings a short prompt may come and go.
+HOLD_S = 5.0
 #: Demands this close above a whole number of replicas are that number: thousandths add up with an error.
 _EPSILON = 1e-6
 
@@ -42,12 +44,14 @@ def replicas_for(demand: float, *, per_replica: float) -> int:
 
 
 def wish(readings: Iterable[Reading], *, now: float, per_replica: float) -> int | None:
-    """The replicas a model should have by the newest of ``readings``; None if none is fresh: then leave it as it is. Without news
-    from the queue, replicas that work must not be taken away, and none can be asked for.
+    """The replicas a model should have by the highest demand of late; None if there is no fresh reading: then leave it as it is.
+    Without news from the queue, replicas that work must not be taken away, and none can be asked for.
 
     Every router reads the same queue, so readings are not added up.
     """
-    newest = max(readings, key=lambda reading: reading.at, default=None)
-    if newest is None or now - newest.at > STALE_S:
+    readings = list(readings)
+    newest = max((reading.at for reading in readings), default=-math.inf)
+    if now - newest > STALE_S:
         return None
-    return replicas_for(newest.demand, per_replica=per_replica)
+    peak = max(reading.demand for reading in readings if newest - reading.at <= HOLD_S)
+    return replicas_for(peak, per_replica=per_replica)

@@ -117,9 +117,11 @@ class ScalingRun:
     async def sawtooth(self) -> Measured:
         """Teeth that are gone before the delay is over."""
         plan = self.plan
-        began = time.time()
-        refs: list[str] = []
         size = plan.permits + plan.permits // 2
+        # The first one brings replicas up.
+        refs = await self._submit([plan.tooth] * size)
+        await self._until(lambda: self.watch.last.running == 2, plan.start_patience, "two replicas")
+        began = time.time()
         for _ in range(plan.teeth):
             refs += await self._submit([plan.tooth] * size)
             await asyncio.sleep(plan.tooth_every)
@@ -130,8 +132,7 @@ class ScalingRun:
             name="sawtooth",
             facts={
                 "teeth": f"{plan.teeth}, one every {plan.tooth_every:g} s, of {size} prompts",
-                "changes of the target after the first": sum(a != b for a, b in pairwise(targets)) - 1,
-                "turns": _turns(targets),
+                "changes of the target meanwhile": sum(a != b for a, b in pairwise(targets)),
                 "answers wrong or missing": await self._wrong(refs),
             },
             refs=refs,
@@ -161,8 +162,10 @@ class ScalingRun:
         )
 
     async def hot_change(self, path: Path) -> Measured:
-        """Another weight and another limit, by a deploy of the changed file."""
+        """Another split and one replica at most, by a deploy of the changed file while two replicas run."""
         serve = ServeWatch(self.service.record.ray_address)
+        refs = await self._submit([self.plan.short] * (2 * self.plan.permits))
+        await self._until(lambda: self.watch.last.running == 2, self.plan.start_patience, "two replicas")
         before = set((await asyncio.to_thread(serve.ask)).replicas.values())
         began = time.monotonic()
         await asyncio.to_thread(redeploy, self.service.record.ray_address, changed(path, self.model))
@@ -173,19 +176,17 @@ class ScalingRun:
             known = known + 1 if (await self.http.post("/prompt-svc/prompt", json=body)).status_code == 200 else 0
             assert time.monotonic() - began < 60, "the split did not come into force"
         seconds = time.monotonic() - began
-        refs = await self._submit([self.plan.tooth or self.plan.short] * (2 * self.plan.permits))
         await self._until(lambda: self.watch.last.target == 1, 30, "the one replica that is allowed now")
-        await self._end_of(refs, 120)
-        after = (await asyncio.to_thread(serve.ask)).replicas
+        await self._until(lambda: self.watch.last.running == 1, 60, "one replica")
+        after = set((await asyncio.to_thread(serve.ask)).replicas.values())
         serve.close()
-        # The model had none.
-        front = before
+        await self._end_of(refs, 300)
         return Measured(
-            name="hot change of a split and of max_replicas",
+            name="hot change of a split and of max_replicas, from two to one",
             facts={
                 "in force after, s": round(seconds, 1),
-                "replicas of ingress and router that stayed": f"{len(front & set(after.values()))} of {len(front)}",
-                "most replicas afterwards": max(moment.target for moment in self.watch.moments[-50:]),
+                "replicas that stayed": f"{len(before & after)} of {len(before)}",
+                "attempts given out again": sum(len(self.seen[ref].fences) - 1 for ref in refs),
                 "answers wrong or missing": await self._wrong(refs),
             },
             refs=refs,
@@ -275,12 +276,6 @@ class ScalingRun:
         await self.http.aclose()
         self.watch.close()
         self.store.close()
-
-
-def _turns(targets: Sequence[int]) -> int:
-    """How many times the direction changed."""
-    signs = [(b > a) - (b < a) for a, b in pairwise(targets) if a != b]
-    return sum(a != b for a, b in pairwise(signs))
 
 
 async def measure(plan: Plan, service: Service, path: Path) -> tuple[list[Measured], list[Moment]]:

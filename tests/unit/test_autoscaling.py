@@ -15,7 +15,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingP
 
 from deployments.autoscaling import INGRESS, ROUTER, FollowTheQueue, demand_metric
 from deployments.config_file import POLICY
-from pipeline.scaling import STALE_S
+from pipeline.scaling import HOLD_S, STALE_S
 
 NOW = 1000.0
 LLM, OTHER = DeploymentID("LLM-a", "app"), DeploymentID("LLM-b", "app")
@@ -55,11 +55,11 @@ def context(deployment: DeploymentID, *, now: float = NOW, **changes: Any) -> Au
 
 
 def router(*reports: Mapping[str, float], at: float = NOW) -> AutoscalingContext:
-    """What router replicas have reported, each an older value of 1000 before."""
+    """What router replicas have reported, each a demand of 1000 a while before."""
     metrics: dict[str, dict[ReplicaID, list[TimeStampedValue]]] = {}
     for number, report in enumerate(reports):
         for deployment, demand in report.items():
-            points = [TimeStampedValue(at - 1, 1000.0), TimeStampedValue(at - 0.01 * number, demand)]
+            points = [TimeStampedValue(at - HOLD_S - 1, 1000.0), TimeStampedValue(at - 0.01 * number, demand)]
             metrics.setdefault(demand_metric(deployment), {})[ReplicaID(f"r{number}", ROUTERS)] = points
     return context(ROUTERS, raw_metrics=metrics, current_num_replicas=2, target_num_replicas=2)
 
@@ -84,8 +84,8 @@ def test_each_model_follows_its_own_queue():
     assert decided(reported, context(LLM), context(OTHER)) == {LLM: 3, OTHER: 8}
 
 
-def test_routers_read_the_same_queue_so_the_newest_word_counts():
-    assert decided(router({"LLM-a": 25}, {"LLM-a": 75}), context(LLM)) == {LLM: 3}
+def test_routers_read_the_same_queue_so_their_words_are_not_added_up():
+    assert decided(router({"LLM-a": 25}, {"LLM-a": 35}), context(LLM)) == {LLM: 4}
 
 
 def test_an_empty_queue_asks_for_no_replica():

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.cost import HIGHEST, LOWEST, TEXT, image_cost, to_thousandths
-from pipeline.scaling import STALE_S, Reading, replicas_for, wish
+from pipeline.scaling import HOLD_S, STALE_S, Reading, replicas_for, wish
 
 
 @pytest.mark.parametrize(
@@ -26,9 +26,10 @@ def test_thousandths_that_add_up_with_an_error_are_no_replica_more():
     assert replicas_for(sum([0.1] * 30), per_replica=3) == 1
 
 
-def test_the_newest_reading_counts_whoever_made_it():
-    readings = [Reading(at=100, demand=500), Reading(at=101, demand=10), Reading(at=99, demand=900)]
-    assert wish(readings, now=102, per_replica=10) == 1
+def test_the_highest_reading_of_late_counts_whoever_made_it():
+    readings = [Reading(at=100, demand=500), Reading(at=101, demand=10), Reading(at=101 - HOLD_S - 0.1, demand=900)]
+    assert wish(readings, now=102, per_replica=10) == 50
+    assert wish([*readings, Reading(at=100.1 + HOLD_S, demand=20)], now=106, per_replica=10) == 2
 
 
 def test_without_fresh_news_nothing_is_wished():
