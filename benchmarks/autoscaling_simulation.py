@@ -191,7 +191,7 @@ def markdown(assumptions: Assumptions, prompts: int, rows: list[Row]) -> str:
         "",
         f"Written by `python -m benchmarks.autoscaling_simulation`. {a.users:,} users and {prompts:,} prompts in "
         f"{a.duration // 3600} hours, {len(a.bursts)} bursts of up to {max(count for _, count in a.bursts):,} prompts within "
-        f"{a.burst_length} s and a pause of {(a.pause[1] - a.pause[0]) // 60} minutes; a prompt runs for {a.run_mean:g} s on "
+        f"{a.burst_length} s and a night of {(a.pause[1] - a.pause[0]) / 3600:g} hours; a prompt runs for {a.run_mean:g} s on "
         f"average, a replica holds {a.permits}, starts in {a.cold_start[0]:g} to {a.cold_start[1]:g} s, "
         f"{a.failing_starts:.0%}"
         f" of the starts fail, and it dies after {a.life / 3600:g} hours on average. At most "

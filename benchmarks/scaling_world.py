@@ -20,15 +20,15 @@ class Assumptions:
     """Times in seconds."""
 
     seed: int = 1
-    duration: int = 4 * 3600
+    duration: int = 8 * 3600
     users: int = 10_000
     #: Mean time between two prompts of a user, outside of bursts.
     think: float = 600.0
     #: (when, prompts that arrive within ``burst_length``)
-    bursts: tuple[tuple[int, int], ...] = ((3600, 4000), (2 * 3600, 10_000), (2 * 3600 + 900, 3000), (3 * 3600, 6000))
+    bursts: tuple[tuple[int, int], ...] = ((3600, 4000), (2 * 3600, 10_000), (2 * 3600 + 900, 3000), (7 * 3600, 6000))
     burst_length: int = 20
-    #: Every so often many users are idle (nobody is there at night); the rest of the time all are there.
-    pause: tuple[int, int] = (3 * 3600 + 1200, 3 * 3600 + 2400)
+    #: When nobody is there: the night.
+    pause: tuple[int, int] = (4 * 3600, 6 * 3600 + 1800)
     #: How long a prompt runs: lognormal.
     run_mean: float = 25.0
     run_sigma: float = 0.8
@@ -129,8 +129,8 @@ def prompts_of(assumptions: Assumptions) -> list[Prompt]:
     now = 0.0
     while now < a.duration:
         now += rng.expovariate(rate)
-        # Twice as much in the middle as at the ends.
-        share = 0.5 + 0.5 * math.sin(math.pi * now / a.duration)
+        # Twice as much in the middle of the morning as at its ends.
+        share = 0.5 + 0.5 * abs(math.sin(2 * math.pi * now / a.duration))
         asleep = a.pause[0] <= now < a.pause[1]
         if rng.random() < (0.0 if asleep else share):
             arrivals.append(now)
