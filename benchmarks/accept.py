@@ -37,12 +37,18 @@ def config_without_replicas(folder: Path) -> Path:
         if deployment["name"].startswith("LLM-"):
             del deployment["num_replicas"]
             deployment["autoscaling_config"] = {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1}
+    application["autoscaling_policy"] = {"policy_function": "benchmarks.accept:leave_alone"}
     config["applications"].append(
         {"name": "bare", "route_prefix": "/bare", "import_path": "benchmarks.bare_ingress:build"}
     )
     path = folder / "serve_config.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return path
+
+
+def leave_alone(_contexts: dict[Any, Any]) -> tuple[dict[Any, float], None]:
+    """An autoscaling policy: what waits is only to be accepted here, not to be run."""
+    return {}, None
 
 
 def measure(system: System, requests: int, concurrency: int, rounds: int, logs: Path) -> list[dict[str, Any]]:

@@ -14,11 +14,25 @@ from __future__ import annotations
 from typing import Any
 
 from ray import serve
+from ray.serve.config import RequestRouterConfig
 
+from deployments.announcing_router import ANNOUNCING_ROUTER
 from deployments.ingress.deployment import Ingress
 from deployments.llm import LLM
 from deployments.router import Router
-from deployments.settings import Settings, deployment_name
+from deployments.settings import DRAIN_MARGIN_S, ModelSpec, Settings, deployment_name
+
+
+def model_options(spec: ModelSpec) -> dict[str, Any]:
+    """Options of the deployment that runs a model; ``serve_config.yaml`` goes before them."""
+    return {
+        "name": deployment_name(spec.id),
+        # Headroom beyond the permits, so that a full replica can still say so.
+        "max_ongoing_requests": 2 * spec.permits,
+        "graceful_shutdown_timeout_s": spec.drain_s + DRAIN_MARGIN_S,
+        "graceful_shutdown_wait_loop_s": 0.5,
+        "request_router_config": RequestRouterConfig(request_router_class=ANNOUNCING_ROUTER),
+    }
 
 
 def build(args: dict[str, Any]) -> serve.Application:
@@ -31,10 +45,6 @@ def build(args: dict[str, Any]) -> serve.Application:
         InvalidSettings: names every wrong field.
     """
     settings = Settings.parse(args)
-    models = {
-        # Headroom beyond the permits, so that a full replica can still say so.
-        spec.id: LLM.options(name=deployment_name(spec.id), max_ongoing_requests=2 * spec.permits).bind(spec, settings)
-        for spec in settings.models
-    }
+    models = {spec.id: LLM.options(**model_options(spec)).bind(spec, settings) for spec in settings.models}
     router = Router.bind(settings, models)
     return Ingress.bind(settings, router)

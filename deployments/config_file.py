@@ -20,7 +20,8 @@ from ray.runtime_env import RuntimeEnv
 from ray.serve.config import AutoscalingPolicy
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.settings import InvalidSettings, Settings, deployment_name
+from deployments.routing import Routing
+from deployments.settings import DRAIN_MARGIN_S, InvalidSettings, Settings, deployment_name
 from pipeline.errors import ServerError
 
 #: What settings are checked with where the store's address is not in the environment; it is never connected to.
@@ -28,6 +29,8 @@ _NO_STORE = "redis://store.invalid"
 #: Deployments that every application of ours has; each model adds one.
 FIXED_DEPLOYMENTS = ("Ingress", "Router")
 IMPORT_PATH = "deployments.app:build"
+#: The autoscaling policy that follows the queues.
+POLICY = "deployments.autoscaling:FollowTheQueue"
 
 
 class InvalidConfigFile(ServerError):
@@ -104,6 +107,7 @@ def _application_problems(application: dict[str, Any], path: str) -> Iterable[st
     except InvalidSettings as error:
         yield from (f"{path}.args.{line}" for line in str(error).split("; "))
         return
+    yield from _routing_problems(application, settings, path)
     allowed = [*FIXED_DEPLOYMENTS, *(deployment_name(model.id) for model in settings.models)]
     deployments = application.get("deployments") or []
     for index, deployment in enumerate(deployments if isinstance(deployments, list) else []):
@@ -112,6 +116,31 @@ def _application_problems(application: dict[str, Any], path: str) -> Iterable[st
             yield f"{path}.deployments[{index}].name: unknown deployment {name!r}{_hint(str(name), allowed)}"
         elif isinstance(deployment, dict):
             yield from _too_few_requests(deployment, settings, f"{path}.deployments[{index}]")
+            yield from _too_short_grace(deployment, settings, f"{path}.deployments[{index}]")
+            yield from _never_woken(deployment, application, f"{path}.deployments[{index}]")
+
+
+def _routing_problems(application: dict[str, Any], settings: Settings, path: str) -> Iterable[str]:
+    """The user_config of the ingress, which chooses models, and of the router, which moves prompts by the same rules."""
+    found: dict[str, Any] = {}
+    deployments = application.get("deployments") or []
+    for index, deployment in enumerate(deployments if isinstance(deployments, list) else []):
+        if not isinstance(deployment, dict) or deployment.get("name") not in FIXED_DEPLOYMENTS:
+            continue
+        here = f"{path}.deployments[{index}].user_config"
+        routing = found[str(deployment.get("name"))] = deployment.get("user_config") or {}
+        if not isinstance(routing, dict):
+            yield f"{here}: got {_shorten(routing)}, allowed is a mapping"
+            return
+        unknown = list(_unknown_keys(routing, Routing, here))
+        yield from unknown
+        if not unknown:
+            try:
+                Routing.parse(routing, settings)
+            except InvalidSettings as error:
+                yield from (f"{here}.{line}" for line in str(error).split("; "))
+    if found.get("Ingress", {}) != found.get("Router", {}):
+        yield f"{path}.deployments: the user_config of Ingress and Router differ, allowed is the same (a YAML anchor keeps it so)"
 
 
 def _too_few_requests(deployment: dict[str, Any], settings: Settings, path: str) -> Iterable[str]:
@@ -123,6 +152,33 @@ def _too_few_requests(deployment: dict[str, Any], settings: Settings, path: str)
                 f"{path}.max_ongoing_requests: got {most}, allowed is more than the {model.permits} permits of the model "
                 f"{model.id}"
             )
+
+
+def _too_short_grace(deployment: dict[str, Any], settings: Settings, path: str) -> Iterable[str]:
+    """A replica that is killed while it drains takes its prompts with it."""
+    grace = deployment.get("graceful_shutdown_timeout_s")
+    for model in settings.models:
+        least = model.drain_s + DRAIN_MARGIN_S
+        if deployment_name(model.id) == deployment.get("name") and isinstance(grace, int | float) and grace < least:
+            yield (
+                f"{path}.graceful_shutdown_timeout_s: got {grace:g}, allowed is {least:g} or more: the drain_s of the model "
+                f"{model.id} and {DRAIN_MARGIN_S:g} s"
+            )
+
+
+def _never_woken(deployment: dict[str, Any], application: dict[str, Any], path: str) -> Iterable[str]:
+    """Serve's own policy does not see prompts that wait: a model it has scaled to zero would never get a replica again."""
+    autoscaling = deployment.get("autoscaling_config")
+    if not isinstance(autoscaling, dict) or deployment.get("name") in FIXED_DEPLOYMENTS:
+        return
+    policy = application.get("autoscaling_policy")
+    function = policy.get("policy_function") if isinstance(policy, dict) else None
+    deployments = [d for d in application.get("deployments") or [] if isinstance(d, dict)]
+    router = next((d for d in deployments if d.get("name") == "Router"), {})
+    if function is None:
+        yield f"{path}.autoscaling_config: needs the application's autoscaling_policy, such as policy_function: {POLICY}"
+    elif function == POLICY and not router.get("autoscaling_config"):
+        yield f"{path}.autoscaling_config: needs one for the Router, too: what waits is reported by it"
 
 
 def _schema_errors(document: dict[str, Any]) -> list[str]:

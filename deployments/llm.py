@@ -13,6 +13,7 @@ from ray import serve
 from deployments.engines.parsed import ParsedEngine
 from deployments.models import ModelText, model_source
 from deployments.replica.attempts import AttemptRunner
+from deployments.replica.drain import Drain
 from deployments.replica.heartbeat import Heartbeat
 from deployments.replica.histories import Histories
 from deployments.settings import ModelSpec, Settings
@@ -80,18 +81,23 @@ class LLM:
             model_id=spec.id,
             replica=self._replica,
             node=node,
-            permits=spec.permits,
             lease_s=settings.lease_s,
             interval_s=settings.heartbeat_s,
             leases=self._runner.leases,
+            permits_offered=lambda: self._runner.permits.offered,
             permits_used=lambda: self._runner.permits_used,
             on_lost=self._runner.lose,
+            on_standing=lambda standing: self._drain.heard(standing),
         )
+        self._drain = Drain(self._runner, drain_s=spec.drain_s, supervisor=self._supervisor, beat=self._heartbeat.beat)
 
         async def answer_doorbell() -> None:
             async for ring in listen(client, [keys.doorbell(self._replica)]):
                 if ring is None:
                     await self._runner.look_again_at_all()
+                elif ring[1] in (b"leave", b"stay"):
+                    # The heartbeat's answer says which it is by now.
+                    self._heartbeat.beat()
                 else:
                     await self._runner.look_again(ring[1].decode())
 
@@ -102,9 +108,6 @@ class LLM:
     async def run(self, ref: str, fence: int, alone: bool) -> str:
         """Run one granted attempt; returns how it ended (``deployments.replica.attempts.Outcome``)."""
         return await self._runner.run(ref, fence, alone)
-
-    async def wake(self) -> None:
-        """Nothing: that it is called brings up a replica of a deployment that is scaled to zero."""
 
     async def check_health(self) -> None:
         """Called by Serve. A dead engine is not reported but acted on: waiting for three failed checks would cost 30 s."""

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import ray
 from ray import serve
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
+from redis.exceptions import RedisError
 
+from deployments.autoscaling import demand_metric
+from deployments.fallback import Fallbacks
+from deployments.ingress.serve_control import SharedServeControl
 from deployments.ledger import open_ledger, retire_other_ledgers
 from deployments.replica.outcome import Outcome
-from deployments.settings import Settings
+from deployments.routing import CurrentRouting
+from deployments.serving import ServingReplicas
+from deployments.settings import Settings, deployment_name
 from deployments.tasks import Supervisor
 from pipeline.store.bells import listen
 from pipeline.store.connection import connect_patient
@@ -30,6 +37,8 @@ LEDGER_RETRY_S = 0.1
 FULL_PAUSE_S = 0.25
 #: Most grants asked for in one call.
 BATCH = 64
+#: How long the store is waited for when the demand is read, seconds.
+STATS_PATIENCE_S = 2.0
 
 
 class Dispatcher:
@@ -122,8 +131,9 @@ class Router:
         self._supervisor = Supervisor()
         keys = Keys(settings.redis_namespace)
         client = connect_patient(settings.redis_url.get_secret_value())
+        self._queues = {model_id: ModelQueue(client, keys, model_id) for model_id in models}
         self._dispatchers = {
-            model_id: Dispatcher(settings, model_id, handle, ModelQueue(client, keys, model_id), self._supervisor)
+            model_id: Dispatcher(settings, model_id, handle, self._queues[model_id], self._supervisor)
             for model_id, handle in models.items()
         }
         by_channel = {keys.wake(model_id): dispatcher for model_id, dispatcher in self._dispatchers.items()}
@@ -133,11 +143,35 @@ class Router:
                 for dispatcher in self._dispatchers.values() if ring is None else [by_channel[ring[0]]]:
                     dispatcher.wake()
 
+        self._routing = CurrentRouting(settings)
+        serve_control = SharedServeControl(serve.get_replica_context().app_name, self._supervisor)
+        fallbacks = Fallbacks(self._routing, self._queues, serve_control)
+        self._supervisor.keep_running(fallbacks.run, name="fallbacks")
         for model_id in models:
             await asyncio.to_thread(retire_other_ledgers, settings, model_id)
         for model_id, dispatcher in self._dispatchers.items():
             self._supervisor.keep_running(dispatcher.run, name=f"dispatcher {model_id}")
+            serving = ServingReplicas(models[model_id], self._queues[model_id])
+            self._supervisor.keep_running(serving.follow, name=f"replicas of {model_id}")
         self._supervisor.keep_running(hear_bells, name="bells")
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Called by Serve with the ``user_config`` of this deployment, and whenever it changes (``deployments.routing``)."""
+        self._routing.reconfigure(user_config)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Called by Serve every ``metrics_interval_s`` of this deployment: the demand for each model, which
+        ``deployments.autoscaling`` reads. Empty while the store is away: no news leaves every model as it is."""
+        try:
+            async with asyncio.timeout(STATS_PATIENCE_S):
+                depths = await asyncio.gather(*(queue.depth() for queue in self._queues.values()))
+        except (RedisError, TimeoutError) as error:
+            logger.warning("the demand cannot be read (%s)", type(error).__name__)
+            return {}
+        return {
+            demand_metric(deployment_name(model_id)): depth.demand
+            for model_id, depth in zip(self._queues, depths, strict=True)
+        }
 
     async def check_health(self) -> None:
         """The event loop answers; a dispatcher that fails is started again by its supervisor."""

@@ -29,9 +29,23 @@ ENGINE_CAPABILITIES: dict[str, frozenset[Capability]] = {
     "scripted": frozenset(Capability),
 }
 
+#: A file, or as vLLM's plug-ins write it: ``repository:quantisation``, ``repository-GGUF``.
+_GGUF = re.compile(r"\.gguf$|[-_]gguf(:|/|$)|:I?Q\d", re.IGNORECASE)
+#: What a replica needs between the end of its draining and that of Serve's grace, seconds.
+DRAIN_MARGIN_S = 3.0
+
 
 class InvalidSettings(ServerError):
     """A setting is wrong."""
+
+
+def problems_of(error: ValidationError) -> list[str]:
+    """One line for each wrong field: what is wrong, and what it got."""
+    return [
+        f"{'.'.join(str(part) for part in issue['loc']) or 'settings'}: {issue['msg']}"
+        + ("" if issue["type"] in {"missing", "value_error"} else f", got {issue['input']!r}")
+        for issue in error.errors()
+    ]
 
 
 def deployment_name(model_id: str) -> str:
@@ -70,6 +84,9 @@ class ModelSpec(BaseModel):
     #: How its reasoning is told from its answer: a name of vLLM's ``--reasoning-parser`` (``qwen3``, ``deepseek_r1``, …). None:
     #: all it says is the answer.
     reasoning_parser: str | None = None
+    #: How long a replica that is stopped goes on with what it runs, seconds; then it hands the rest back, to be resumed
+    #: elsewhere. Its deployment's ``graceful_shutdown_timeout_s`` must be at least 3 s longer.
+    drain_s: Annotated[float, Field(ge=0, le=24 * 3600)] = 10
     #: Arguments of the engine, passed on as they are (vLLM: ``AsyncEngineArgs``).
     engine_args: dict[str, Any] = Field(default_factory=dict)
 
@@ -82,6 +99,16 @@ class ModelSpec(BaseModel):
                     f"capabilities: got {capability.value!r}, allowed for the engine {self.engine!r} is one of "
                     f"{sorted(item.value for item in possible)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _source_can_be_loaded(self) -> ModelSpec:
+        if self.engine == "vllm" and _GGUF.search(self.source):
+            raise ValueError(
+                f"source: got {self.source!r}, a GGUF file, which vLLM does not load, allowed is the directory or Hugging Face "
+                "id of the model's own weights (docs/scaling.md says how to convert a file), which may have the GGUF's id as "
+                "an alias"
+            )
         return self
 
 
@@ -264,12 +291,7 @@ class Settings(BaseSettings):
         try:
             return cls(**args)
         except ValidationError as error:
-            lines = [
-                f"{'.'.join(str(part) for part in issue['loc']) or 'settings'}: {issue['msg']}"
-                + ("" if issue["type"] in {"missing", "value_error"} else f", got {issue['input']!r}")
-                for issue in error.errors()
-            ]
-            raise InvalidSettings("; ".join(lines)) from None
+            raise InvalidSettings("; ".join(problems_of(error))) from None
 
     @property
     def model_names(self) -> list[str]:

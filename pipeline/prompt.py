@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from pipeline.cost import TEXT, to_thousandths
 from pipeline.engine import Parsing, SamplingParameters
 from pipeline.retry import DEFAULT_MAX_RETRIES
 from pipeline.states import Status
@@ -28,6 +29,14 @@ def make_ref(user_id: str, prompt_id: str) -> str:
     """The store's name of a prompt. Ids are the caller's choice, so they are unique per user, not globally: two users may
     both run the document's ``batch_item_0``."""
     return f"{user_id}/{prompt_id}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fallback:
+    """The model that runs a prompt when its own fails or has too many waiting, and the prompt as that model gets it."""
+
+    model_id: str
+    prompt_token_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +64,12 @@ class NewPrompt:
     #: As the client sent them, echoed in listings.
     parameters: Mapping[str, Any] | None = None
     engine_parameters: Mapping[str, Any] | None = None
+    #: What it costs a replica, 1 = an ordinary text prompt (``pipeline.cost``).
+    cost: float = TEXT
+    #: None: no other model may run it.
+    fallback: Fallback | None = None
+    #: How its model was chosen, if not by its name: see ``Prompt.routed``.
+    routed: str = ""
 
     @property
     def ref(self) -> str:
@@ -83,6 +98,13 @@ class NewPrompt:
             record["parameters"] = json.dumps(self.parameters)
         if self.engine_parameters is not None:
             record["engine_parameters"] = json.dumps(self.engine_parameters)
+        if (cost := to_thousandths(self.cost)) != to_thousandths(TEXT):
+            record["cost"] = cost
+        if self.fallback is not None:
+            record["fallback"] = self.fallback.model_id
+            record["fallback_tokens"] = pack_token_ids(self.fallback.prompt_token_ids)
+        if self.routed:
+            record["routed"] = self.routed
         return record
 
 
@@ -120,6 +142,8 @@ class Prompt:
     engine_parameters: Mapping[str, Any] | None
     #: Files of the user's that go with it; one that was deleted since is still named.
     file_ids: tuple[str, ...] = ()
+    #: How its model was chosen, if not by its name: ``split <name>``, or why it was moved to a fallback.
+    routed: str = ""
 
     @property
     def ref(self) -> str:
@@ -161,6 +185,7 @@ class Prompt:
             parameters=document("parameters"),
             engine_parameters=document("engine_parameters"),
             file_ids=tuple(json.loads(record.get(b"file_ids", b"[]"))),
+            routed=text("routed"),
         )
 
 

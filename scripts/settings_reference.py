@@ -18,6 +18,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from deployments.routing import FallbackRule, Routing
 from deployments.settings import ModelSpec, OpenAssistantSpec, RetentionSpec, Settings
 from pipeline.prompt_type import Capability
 
@@ -94,6 +95,8 @@ def kind(field: FieldInfo) -> str:
         "RetentionSpec": "mapping",
         "OpenAssistantSpec": "mapping",
         "tuple[pydantic.types.SecretStr, ...]": "list of secrets",
+        "dict[str, dict[str, float]]": "mapping of mappings",
+        "dict[str, deployments.routing.FallbackRule]": "mapping",
         "dict[str, typing.Any]": "mapping",
         "tuple[deployments.settings.ModelSpec, ...]": "list of models",
         "tuple[pipeline.prompt_type.Capability, ...]": f"list of {', '.join(f'`{c}`' for c in Capability)}",
@@ -153,6 +156,19 @@ def page() -> str:
             "",
             table,
             *rows(OpenAssistantSpec),
+            "",
+            "## `user_config` of Ingress and Router",
+            "",
+            "Which model runs what, changed without a restart ([scaling](scaling.md#which-model-runs-a-prompt)); "
+            "the same in both.",
+            "",
+            table,
+            *rows(Routing),
+            "",
+            "An entry of `fallbacks`:",
+            "",
+            table,
+            *rows(FallbackRule),
             "",
             _LOCAL,
         ]

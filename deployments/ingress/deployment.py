@@ -21,6 +21,7 @@ from deployments.ingress.signing_key import signing_key
 from deployments.ingress.tokens import Tokens
 from deployments.ingress.web import web_app
 from deployments.models import ModelText
+from deployments.routing import CurrentRouting
 from deployments.settings import Settings
 from deployments.tasks import Supervisor
 from pipeline.accounts import Accounts
@@ -75,6 +76,7 @@ class Ingress:
         )
         texts = {spec.id: await asyncio.to_thread(ModelText.open, spec, settings) for spec in settings.models}
         await PromptStore(self._client, keys).adopt_earlier_layout()
+        self._routing = CurrentRouting(settings)
         self._files = await asyncio.to_thread(open_file_store, self._client, settings)
         self._supervisor.keep_running(lambda: sweep_regularly(self._files), name="sweep of files")
         self._offer = ingress_offer(
@@ -87,7 +89,12 @@ class Ingress:
             supervisor=self._supervisor,
             anonymous=anonymous,
             serve=SharedServeControl(serve.get_replica_context().app_name, self._supervisor),
+            routing=self._routing,
         )
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Called by Serve with the ``user_config`` of this deployment, and whenever it changes (``deployments.routing``)."""
+        self._routing.reconfigure(user_config)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Called by Serve once the constructor is through."""

@@ -1,9 +1,11 @@
-"""Which model runs a prompt: a function of the catalogue, the default model, the prompt's type and the model it names."""
+"""Which model runs a prompt: a function of the catalogue, the routing, the default, the prompt's type and the model it names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
+from deployments.routing import Routing, pick
 from deployments.settings import ModelSpec
 from pipeline.errors import ClientError, InvalidField
 from pipeline.prompt_type import PromptType
@@ -44,3 +46,56 @@ def choose_model(
             + (f"models that have it: {others}" if others else "no other model of the catalogue has it")
         )
     return model
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """The model of a prompt."""
+
+    model: ModelSpec
+    #: Runs it when ``model`` fails or has too many waiting; None: nobody else may.
+    fallback: ModelSpec | None
+    #: How it was chosen if not by its name (``pipeline.prompt.Prompt.routed``).
+    routed: str = ""
+
+
+def route(
+    models: Sequence[ModelSpec],
+    routing: Routing,
+    *,
+    default: str,
+    named: str | None,
+    prompt_type: PromptType,
+    key: str,
+) -> Choice:
+    """The model that the prompt names, or that its split gives it to; without a name the default, which may be a split, too.
+
+    Args:
+        default: id, alias or split that runs prompts which name none.
+        key: what a split goes by: the same model for the same key.
+
+    Raises:
+        InvalidField: there is no model or split of that name.
+        NotCapable: the named model lacks the capability, or every model does.
+    """
+    name = named or default
+    weights = routing.splits.get(name)
+    routed = ""
+    if weights is not None:
+        able = {
+            model.id: weights[model.id]
+            for model in models
+            if weights.get(model.id) and prompt_type.capability in model.capabilities
+        }
+        if able:
+            named, routed = pick(able, key), f"split {name}"
+        elif named:
+            raise NotCapable(
+                f"modelId: no model of {name} has the capability {prompt_type.capability}, which {prompt_type} needs"
+            )
+    if named and not routed and find_model(models, named) is None:
+        known = sorted({name for model in models for name in (model.id, *model.aliases)} | set(routing.splits))
+        raise InvalidField("modelId", named, f"one of {', '.join(known)}")
+    model = choose_model(models, default=find_model(models, default) or models[0], named=named, prompt_type=prompt_type)
+    rule = routing.fallbacks.get(model.id)
+    return Choice(model=model, fallback=find_model(models, rule.model) if rule else None, routed=routed)

@@ -56,10 +56,6 @@ class ServeControl(Protocol):
         """The deployment a second ago at most; None if Serve does not answer or does not know it."""
         ...
 
-    async def wake(self, deployment: str) -> None:
-        """Have a deployment that is scaled to zero get a replica. Does not wait for it."""
-        ...
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelState:

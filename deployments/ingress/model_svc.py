@@ -16,6 +16,7 @@ from deployments.ingress.model_choice import find_model
 from deployments.ingress.model_state import ModelState, ServeControl, ServeView, State, model_state
 from deployments.ingress.model_svc_operations import DONE, GET, HEALTH, LIST, PLATFORMS, STATUS, of_model
 from deployments.ingress.routing import RoutesBelow
+from deployments.routing import CurrentRouting
 from deployments.settings import ModelSpec, Settings, deployment_name
 from pipeline.errors import NotFound, ServerError
 from pipeline.store.connection import translated_errors
@@ -41,6 +42,7 @@ class ModelSvc:
         queues: Mapping[str, ModelQueue],
         default_model: DefaultModel,
         serve: ServeControl | None,
+        routing: CurrentRouting | None = None,
     ) -> None:
         """
         Args:
@@ -51,6 +53,7 @@ class ModelSvc:
         self._queues = queues
         self._default_model = default_model
         self._serve = serve
+        self._routing = routing or CurrentRouting(settings)
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
         route = RoutesBelow("/model-svc", gate)
@@ -104,11 +107,22 @@ class ModelSvc:
         return _json({"exists": True, "model": model_object(model), "platform": self._platform(model.engine)})
 
     async def list(self, _request: Request) -> Response:
-        """The catalogue."""
+        """The catalogue, the state of each model, and the names that prompts are split under."""
         models = self._settings.models
-        default = await self._default_model.get()
-        aliases = {alias: model.id for model in models for alias in model.aliases}
-        return _json({"models": [model_object(m) for m in models], "defaultModelId": default.id, "aliases": aliases})
+        states = await asyncio.gather(*(self._state(model) for model in models))
+        answer = {
+            "models": [model_object(model) for model in models],
+            "defaultModelId": await self._default_model.name(),
+            "aliases": {alias: model.id for model in models for alias in model.aliases},
+            "states": {model.id: found.state.value for model, found in zip(models, states, strict=True)},
+        }
+        if self._routing.now.splits:
+            answer["splits"] = self._routing.now.splits
+        return _json(answer)
+
+    async def _state(self, model: ModelSpec) -> ModelState:
+        registered, view = await self._look(model)
+        return model_state(registered=registered, view=view)
 
     async def platforms(self, _request: Request) -> Response:
         """The engines of the catalogue."""
@@ -142,8 +156,9 @@ class ModelSvc:
         found = model_state(registered=registered, view=view)
         if found.state in (State.FAILED, State.UNKNOWN):
             raise NotStarted(f"The model {model.id} cannot be started: {_why(found)}")
-        if found.state is State.SCALED_TO_ZERO and self._serve:
-            await self._serve.wake(deployment_name(model.id))
+        if found.state is State.SCALED_TO_ZERO:
+            with translated_errors():
+                await self._queues[model.id].want()
         return _json({})
 
     async def make_default(self, request: Request) -> Response:

@@ -70,7 +70,19 @@ LIST = Operation(
             "models": list_of(MODEL),
             "defaultModelId": STRING,
             "aliases": {"type": "object", "additionalProperties": STRING, "description": "Model ids by alias"},
-        }
+            "states": {
+                "type": "object",
+                "additionalProperties": {"enum": list(State)},
+                "description": "By model id, as in a model's status",
+            },
+        },
+        {
+            "splits": {
+                "type": "object",
+                "additionalProperties": {"type": "object", "additionalProperties": {"type": "number"}},
+                "description": "Weights by model id, by the name that a prompt may give as its model",
+            }
+        },
     )
 )
 PLATFORMS = Operation(response=exactly({"platforms": list_of(PLATFORM)}))

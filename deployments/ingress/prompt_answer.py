@@ -14,7 +14,8 @@ def prompt_answer(prompt: Prompt, queue_position: int | None) -> dict[str, Any]:
     """Beside the prompt, not in it: the original's Go client takes no key there that it does not know (contract §0.8)."""
     position = {} if queue_position is None else {"queuePosition": queue_position}
     files = {"fileIds": list(prompt.file_ids)} if prompt.file_ids else {}
-    return {"prompt": wire.prompt_object(prompt), **position, **files}
+    routed = {"routed": prompt.routed} if prompt.routed else {}
+    return {"prompt": wire.prompt_object(prompt), **position, **files, **routed}
 
 
 async def with_message(messages: MessageStore, prompt: Prompt, answer: dict[str, Any]) -> dict[str, Any]:

@@ -14,14 +14,15 @@ from deployments.ingress import wire
 from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission, principal
 from deployments.ingress.body import read_json
 from deployments.ingress.ignored_keys import warnings_of
+from deployments.ingress.notices import Notices
 from deployments.ingress.prompt_answer import prompt_answer, with_message
 from deployments.ingress.prompt_request import PromptRequest, parse_prompt_request
 from deployments.ingress.prompt_svc_operations import DELETE, LIST, READ, REMOVE, SUBSCRIBE, TYPES, submit
 from deployments.ingress.removal import Removal
 from deployments.ingress.routing import RoutesBelow
 from deployments.ingress.service import PromptService
-from deployments.ingress.sse import event_stream
-from deployments.ingress.threads import Cursor, ThreadReader
+from deployments.ingress.sse import Comment, Item, event_stream
+from deployments.ingress.threads import Cursor, ThreadReader, Waiting
 from deployments.settings import Settings
 from pipeline.errors import InvalidField, NotFound, Shown
 from pipeline.priority import HIGHEST, check_priority
@@ -42,12 +43,14 @@ class PromptSvc:
         listing: Listing,
         messages: MessageStore,
         threads: ThreadReader,
+        notices: Notices,
     ) -> None:
         self._settings = settings
         self._service = service
         self._listing = listing
         self._messages = messages
         self._threads = threads
+        self._notices = notices
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
         route = RoutesBelow("/prompt-svc", gate)
@@ -160,11 +163,14 @@ class PromptSvc:
             self._chunks(principal(request).user_id, thread_id, cursor), heartbeat_s=self._settings.sse_heartbeat_s
         )
 
-    async def _chunks(
-        self, user_id: str, thread_id: str, cursor: Cursor | None
-    ) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
-        async with aclosing(self._threads.follow(user_id, thread_id, cursor)) as events:
+    async def _chunks(self, user_id: str, thread_id: str, cursor: Cursor | None) -> AsyncIterator[Item]:
+        async with aclosing(self._threads.attend(user_id, thread_id, cursor)) as events:
             async for event in events:
+                if isinstance(event, Waiting):
+                    notice = await self._notices.of(event.ref)
+                    if notice is not None:
+                        yield Comment(notice)
+                    continue
                 chunk = wire.chunk(event)
                 if chunk is not None:
                     yield str(event.cursor), chunk

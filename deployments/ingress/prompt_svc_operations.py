@@ -31,6 +31,7 @@ _BESIDE: Mapping[str, Schema] = {
     "responseMessage": MESSAGE,
     "queuePosition": {**INTEGER, "minimum": 0, "description": "Of one that waits: how many are to run before it"},
     "fileIds": list_of(STRING),
+    "routed": {**STRING, "description": "How its model was chosen, if not by its name: a split, or a fallback and why"},
 }
 
 

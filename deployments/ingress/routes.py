@@ -31,6 +31,7 @@ from deployments.ingress.grants import Grants
 from deployments.ingress.hub import Hub
 from deployments.ingress.model_state import ServeControl
 from deployments.ingress.model_svc import ModelSvc
+from deployments.ingress.notices import Notices
 from deployments.ingress.openapi import OpenApi
 from deployments.ingress.permit_svc import PermitSvc
 from deployments.ingress.policies import Policies
@@ -46,6 +47,7 @@ from deployments.ingress.tokens import Tokens
 from deployments.ingress.user_svc import UserSvc
 from deployments.ingress.users_svc import UsersSvc
 from deployments.models import ModelText
+from deployments.routing import CurrentRouting
 from deployments.settings import Settings
 from deployments.tasks import Supervisor
 from pipeline.accounts import Account, Accounts
@@ -90,6 +92,7 @@ def ingress_offer(
     supervisor: Supervisor,
     files: FileStore,
     serve: ServeControl | None = None,
+    routing: CurrentRouting | None = None,
     downloader: Downloader | None = None,
     anonymous: Account | None = None,
 ) -> Offer:
@@ -99,6 +102,7 @@ def ingress_offer(
         client: of the store; nothing is sent before the first request, but for the hub's subscription.
         texts: by model id.
         files: users' files.
+        routing: None: prompts run on the models that they name.
         serve: None where the routes are served without Serve.
         downloader: None: as the settings say, from the public internet.
         supervisor: owns the hub's tasks; stop it when the app stops.
@@ -108,14 +112,15 @@ def ingress_offer(
     prompts = PromptStore(client, keys)
     messages = MessageStore(client, keys)
     hub = Hub(client, keys, supervisor)
-    default_model = DefaultModel(settings, DefaultModelStore(client, keys))
+    routing = routing or CurrentRouting(settings)
+    default_model = DefaultModel(settings, DefaultModelStore(client, keys), routing)
     templates = TemplateStore(client, keys)
     listing = Listing(client, keys, prompts, time_of=wire.timestamp)
     threads = ThreadReader(client, keys, hub)
     events = UserEvents(EventLog(client, keys), hub, heartbeat_s=settings.sse_heartbeat_s)
     downloader = downloader or Downloader(enabled=settings.file_downloads, max_bytes=settings.max_download_bytes)
     queues = {spec.id: ModelQueue(client, keys, spec.id) for spec in settings.models}
-    service = PromptService(settings, prompts, hub, texts, default_model, templates, files=files)
+    service = PromptService(settings, prompts, hub, texts, default_model, templates, files=files, routing=routing)
     grants = Grants(settings.default_grants, PermitStore(client, keys))
     revocations = Revocations(accounts.store)
     tickets = Tickets(TicketStore(client, keys))
@@ -123,10 +128,10 @@ def ingress_offer(
     policies = Policies(PolicyStore(client, keys))
     services = (
         FrontPage(),
-        PromptSvc(settings, service, listing, messages, threads),
+        PromptSvc(settings, service, listing, messages, threads, Notices(client, keys, queues, serve)),
         TemplateSvc(settings, templates),
         ChatSvc(settings, ThreadStore(client, keys, prompts), messages, events, files=files),
-        ModelSvc(settings, queues, default_model, serve),
+        ModelSvc(settings, queues, default_model, serve, routing),
         FirehoseSvc(events),
         FileSvc(files, downloader, max_body_bytes=settings.max_body_bytes),
         UserSvc(accounts, tokens, max_body_bytes=settings.max_body_bytes),

@@ -1,4 +1,4 @@
-"""Serve's own word about the deployments of this application, and waking one of them."""
+"""Serve's own word about the deployments of this application."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 
 from ray import serve
-from ray.serve.handle import DeploymentHandle
 
 from deployments.ingress.model_state import ServeView
 from deployments.tasks import Supervisor
@@ -56,9 +55,6 @@ class SharedServeControl:
         self._views: Mapping[str, ServeView] = {}
         self._read_at = float("-inf")
         self._reading: asyncio.Task[None] | None = None
-        # Kept: a handle that nobody holds drops what waits in it.
-        self._handles: dict[str, DeploymentHandle] = {}
-        self._waking: set[str] = set()
 
     async def view(self, deployment: str) -> ServeView | None:
         if self._clock() - self._read_at > FRESH_S:
@@ -77,21 +73,3 @@ class SharedServeControl:
             logger.warning("Serve does not answer for its status: %s", type(error).__name__)
         else:
             self._read_at = self._clock()
-
-    async def wake(self, deployment: str) -> None:
-        if deployment not in self._waking:
-            self._waking.add(deployment)
-            self._supervisor.spawn(self._call(deployment), name=f"wake {deployment}")
-
-    async def _call(self, deployment: str) -> None:
-        """A request that waits for a replica is what Serve's autoscaler brings one for."""
-        try:
-            if deployment not in self._handles:
-                self._handles[deployment] = await asyncio.to_thread(
-                    serve.get_deployment_handle, deployment, self._app_name
-                )
-            await self._handles[deployment].wake.remote()
-        except Exception as error:  # A task's top: nobody waits for it, and the state tells.
-            logger.warning("%s was not woken: %s", deployment, type(error).__name__)
-        finally:
-            self._waking.discard(deployment)

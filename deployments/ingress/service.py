@@ -8,14 +8,15 @@ from dataclasses import replace
 
 from deployments.ingress.default_model import DefaultModel
 from deployments.ingress.hub import Hub
-from deployments.ingress.model_choice import choose_model
+from deployments.ingress.model_choice import Choice, route
 from deployments.ingress.own_files import FileLookup, own_files
 from deployments.models import ModelText
+from deployments.routing import CurrentRouting
 from deployments.settings import ModelSpec, Settings
 from pipeline.engine import Parsing
-from pipeline.errors import InvalidField, NotFound, Shown, StoreUnavailable
+from pipeline.errors import ClientError, InvalidField, NotFound, Shown, StoreUnavailable
 from pipeline.ids import new_id
-from pipeline.prompt import NewPrompt, Prompt, make_ref
+from pipeline.prompt import Fallback, NewPrompt, Prompt, make_ref
 from pipeline.retry import DEFAULT_MAX_RETRIES
 from pipeline.states import Status
 from pipeline.store.connection import translated_errors
@@ -38,6 +39,7 @@ class PromptService:
         templates: TemplateStore,
         *,
         files: FileLookup,
+        routing: CurrentRouting | None = None,
     ) -> None:
         self._settings = settings
         self._prompts = prompts
@@ -46,6 +48,7 @@ class PromptService:
         self._default_model = default_model
         self._templates = templates
         self._files = files
+        self._routing = routing or CurrentRouting(settings)
 
     async def submit(self, user_id: str, submission: PromptSubmission) -> Accepted:
         """Store and queue a prompt; when this returns, it is durable. An id the user has used before returns what is stored.
@@ -65,17 +68,19 @@ class PromptService:
 
     async def prepare(self, user_id: str, submission: PromptSubmission) -> NewPrompt:
         """The first half of ``submit``: everything that can be refused is, before anything is stored."""
-        spec = await self._model_for(submission)
+        prompt_id = submission.id or new_id("prom")
+        thread_id = submission.thread_id or prompt_id
+        choice = await self._model_for(submission, f"{user_id}/{thread_id}")
+        spec = choice.model
         submission = await self._with_saved_template(user_id, submission)
         submission = _parsed_by(spec, submission)
         history = _history(submission)
         await own_files(self._files, user_id, submission.file_ids)
-        prompt_id = submission.id or new_id("prom")
         token_ids = await self._texts[spec.id].render(submission)
         return NewPrompt(
             id=prompt_id,
             user_id=user_id,
-            thread_id=submission.thread_id or prompt_id,
+            thread_id=thread_id,
             model_id=spec.id,
             prompt=submission.prompt,
             prompt_token_ids=token_ids,
@@ -88,26 +93,42 @@ class PromptService:
             file_ids=submission.file_ids,
             parameters=submission.parameters,
             engine_parameters=submission.engine_parameters,
+            fallback=await self._fallback(choice, submission),
+            routed=choice.routed,
         )
 
-    async def text_for(self, submission: PromptSubmission) -> ModelText:
-        """What renders and measures it. Raises ClientError as ``submit`` does."""
-        return self._texts[(await self._model_for(submission)).id]
+    async def text_for(self, user_id: str, submission: PromptSubmission) -> ModelText:
+        """What renders and measures it in its thread. Raises ClientError as ``submit`` does."""
+        choice = await self._model_for(submission, f"{user_id}/{submission.thread_id or submission.id}")
+        return self._texts[choice.model.id]
 
     async def default_model(self) -> ModelSpec:
         """The model that runs a prompt which names none, if it can."""
         return await self._default_model.get()
 
-    async def _model_for(self, submission: PromptSubmission) -> ModelSpec:
-        spec = choose_model(
+    async def _model_for(self, submission: PromptSubmission, key: str) -> Choice:
+        choice = route(
             self._settings.models,
-            default=await self._default_model.get(),
+            self._routing.now,
+            default=await self._default_model.name(),
             named=submission.model_id,
             prompt_type=submission.type,
+            key=key,
         )
         if submission.type.needs_files and not submission.file_ids:
             raise InvalidField("fileIds", Shown("nothing"), f"at least one file with the type {submission.type}")
-        return spec
+        return choice
+
+    async def _fallback(self, choice: Choice, submission: PromptSubmission) -> Fallback | None:
+        """The prompt as the fallback model gets it, made now: whoever moves it later has no templates and tokenizers."""
+        if choice.fallback is None:
+            return None
+        try:
+            token_ids = await self._texts[choice.fallback.id].render(submission)
+        except ClientError:
+            # It does not fit that model; it waits for its own.
+            return None
+        return Fallback(model_id=choice.fallback.id, prompt_token_ids=token_ids)
 
     async def _with_saved_template(self, user_id: str, submission: PromptSubmission) -> PromptSubmission:
         name = submission.template_name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -15,8 +16,19 @@ STALLED_S = 30.0
 MOST_BYTES = 8 * 1024 * 1024
 
 
-def event_stream(events: AsyncIterator[tuple[str, Mapping[str, Any]]], *, heartbeat_s: float) -> EventSourceResponse:
-    """A response of (id, data) events. Headers go out at once; a comment every ``heartbeat_s`` seconds keeps it open."""
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """A line that readers pass over; no event of it has an id, so it changes nothing about resuming."""
+
+    text: str
+
+
+Item = tuple[str, Mapping[str, Any]] | Comment
+
+
+def event_stream(events: AsyncIterator[Item], *, heartbeat_s: float) -> EventSourceResponse:
+    """A response of (id, data) events and comments. Headers go out at once; every ``heartbeat_s`` seconds a comment keeps it
+    open."""
     return EventSourceResponse(
         _frames(events),
         sep="\n",
@@ -27,11 +39,16 @@ def event_stream(events: AsyncIterator[tuple[str, Mapping[str, Any]]], *, heartb
     )
 
 
-async def _frames(events: AsyncIterator[tuple[str, Mapping[str, Any]]]) -> AsyncIterator[bytes]:
+async def _frames(events: AsyncIterator[Item]) -> AsyncIterator[bytes]:
     # A first comment: some proxies hold headers back until there is a body.
     yield b": subscribed\n\n"
     sent = 0
-    async for event_id, data in events:
+    async for item in events:
+        if isinstance(item, Comment):
+            # One line, whatever it says.
+            yield b": " + " ".join(item.text.split()).encode() + b"\n\n"
+            continue
+        event_id, data = item
         frame = b"id: " + event_id.encode() + b"\ndata: " + orjson.dumps(data) + b"\n\n"
         sent += len(frame)
         yield frame

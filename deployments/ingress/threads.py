@@ -46,6 +46,13 @@ class ThreadEvent:
     entry: LogEntry
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Waiting:
+    """The answer that comes next has not begun."""
+
+    ref: str
+
+
 class ThreadReader:
     """Follows threads, for any number of subscribers."""
 
@@ -59,6 +66,15 @@ class ThreadReader:
         """Yield the thread's events for ever, from behind ``cursor``; without one, from the beginning of the first answer that
         is not finished, or from now on.
         """
+        async with aclosing(self.attend(user_id, thread_id, cursor)) as events:
+            async for event in events:
+                if isinstance(event, ThreadEvent):
+                    yield event
+
+    async def attend(
+        self, user_id: str, thread_id: str, cursor: Cursor | None
+    ) -> AsyncGenerator[ThreadEvent | Waiting, None]:
+        """``follow`` that also tells, once for each answer, when it has to be waited for."""
         async with self._hub.watch(user_id, thread_id) as watch:
             place, ref, number = await self._start(user_id, thread_id, cursor)
             while True:
@@ -67,6 +83,10 @@ class ThreadReader:
                     prompt_id = ref.split("/", 1)[1]
                     async with aclosing(self._log(watch, ref, number)) as entries:
                         async for entry in entries:
+                            if entry is None:
+                                if not number:
+                                    yield Waiting(ref=ref)
+                                continue
                             yield ThreadEvent(
                                 cursor=Cursor(place=place, number=entry.number), prompt_id=prompt_id, entry=entry
                             )
@@ -86,10 +106,14 @@ class ThreadReader:
             watch.follow(prompt.place)
             async with aclosing(self._log(watch, prompt.ref, after)) as entries:
                 async for entry in entries:
-                    yield entry
+                    if entry is not None:
+                        yield entry
 
-    async def _log(self, watch: ThreadWatch, ref: str, number: int) -> AsyncGenerator[LogEntry, None]:
-        """Entries of the log that ``watch`` follows behind entry ``number``, until nothing more can come."""
+    async def _log(self, watch: ThreadWatch, ref: str, number: int) -> AsyncGenerator[LogEntry | None, None]:
+        """Entries of the log that ``watch`` follows behind entry ``number``, until nothing more can come. None, once and first,
+        if there are none yet."""
+        began = number
+        told = False
         #: Whether the log may hold entries behind ``number`` that did not ring.
         may_have_missed = True
         while True:
@@ -103,6 +127,9 @@ class ThreadReader:
                 continue
             if may_have_missed and await self._is_over(ref, number):
                 return
+            if number == began and not told:
+                told = True
+                yield None
             may_have_missed = not await watch.news()
 
     async def _start(self, user_id: str, thread_id: str, cursor: Cursor | None) -> tuple[int, str | None, int]:

@@ -63,6 +63,11 @@ class AttemptRunner:
         supervisor.keep_running(self._writer.run, name="log writer")
 
     @property
+    def permits(self) -> Permits:
+        """Closing them is how a replica stops to take prompts."""
+        return self._permits
+
+    @property
     def permits_used(self) -> int:
         return self._permits.used
 

@@ -12,16 +12,31 @@ class Permits:
         self.total = total
         self._used = 0
         self._alone = False
+        self._closed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        #: Set with every permit that gets free; whoever waits for it clears it before.
+        self.released = asyncio.Event()
 
     @property
     def used(self) -> int:
         return self._used
 
+    @property
+    def offered(self) -> int:
+        """How many may be counted on."""
+        return self._used if self._closed.is_set() else self.total
+
+    def close(self) -> None:
+        """Give out no more. Who holds one keeps it, who waits to run alone waits in vain."""
+        self._closed.set()
+
+    def open(self) -> None:
+        self._closed.clear()
+
     def try_acquire(self) -> bool:
         """Take one permit if there is one and nobody runs, or waits to run, alone."""
-        if self._alone or self._used >= self.total:
+        if self._closed.is_set() or self._alone or self._used >= self.total:
             return False
         self._used += 1
         self._idle.clear()
@@ -29,21 +44,33 @@ class Permits:
 
     async def acquire_alone(self) -> bool:
         """Close the door behind the attempts that run now, wait for their end, and take everything. False if somebody else
-        has closed the door already."""
-        if self._alone:
+        has closed the door already, or no more is given out."""
+        if self._alone or self._closed.is_set():
             return False
         self._alone = True
         try:
-            await self._idle.wait()
+            await self._idle_or_closed()
         except asyncio.CancelledError:
             self._alone = False
             raise
+        if self._closed.is_set():
+            self._alone = False
+            return False
         self._used = 1
         self._idle.clear()
         return True
 
+    async def _idle_or_closed(self) -> None:
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._idle, self._closed)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
     def release(self) -> None:
         self._used -= 1
+        self.released.set()
         if self._used == 0:
             self._idle.set()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 from redis.asyncio import Redis
 
@@ -14,6 +15,17 @@ from pipeline.prompt import pack_token_ids, sampling_from_record, unpack_token_i
 from pipeline.store.keys import Keys
 from pipeline.store.logs import LogEntry, decode_entry, encode_delta
 from pipeline.store.scripts import Scripts
+
+
+class Standing(IntEnum):
+    """What a replica is to the store."""
+
+    #: It is not registered.
+    UNKNOWN = 0
+    #: Prompts are given out for its permits.
+    SERVING = 1
+    #: It is being stopped: it gets no more.
+    LEAVING = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,14 +122,14 @@ class AttemptStore:
 
     async def heartbeat(
         self, model_id: str, replica: str, leases: Iterable[tuple[str, int]], *, lease_s: float, permits_used: int = 0
-    ) -> tuple[bool, list[str]]:
-        """Extend the leases (ref, fence) and say how many permits are in use. Returns whether the replica is still
-        registered, and the refs it no longer owns."""
+    ) -> tuple[Standing, list[str]]:
+        """Extend the leases (ref, fence) and say how many permits are in use. Returns what the replica is to the store, and the
+        refs it no longer owns."""
         pairs = [part for lease in leases for part in lease]
-        known, *gone = await self._scripts.run(
+        standing, *gone = await self._scripts.run(
             "heartbeat", model_id, replica, round(lease_s * 1e6), permits_used, *pairs
         )
-        return known == 1, [ref.decode() for ref in gone]
+        return Standing(standing), [ref.decode() for ref in gone]
 
     async def finish(self, ref: str, fence: int, *, message_id: str, text: str, meta_json: str, end: Delta) -> bool:
         """Complete the prompt with its answer. False if the attempt is stale."""

@@ -37,7 +37,7 @@ LAYOUT = {
     "listening": "listening:{}",  # user: there is a subscription, or was one lately; expires
     "events": "events:{}",  # user -> stream of events; capped, expires with the key above
     # one queue per model
-    "stats": "q-stats:{}",  # hash: waiting, blocked (wait for their thread), turn, permits, stale_rejected
+    "stats": "q-stats:{}",  # hash: waiting, blocked (wait for their thread), extra (cost), turn, permits, stale_rejected
     "priorities": "q-priorities:{}",  # priority -> priority, those with waiting prompts
     "turns": "q-turns:{}:{}",  # priority:model; user -> turn
     "waiting": "q-waiting:{}:{}:{}",  # priority:user:model; ref -> created
@@ -47,6 +47,9 @@ LAYOUT = {
     "permits": "q-permits:{}",  # hash: replica -> permits
     "used": "q-used:{}",  # hash: replica -> permits in use at its last heartbeat
     "nodes": "q-nodes:{}",  # hash: replica -> node it runs on
+    "serving": "q-serving:{}",  # hash: replica -> running or leaving, as Serve says
+    "movable": "q-movable:{}",  # ref -> created, of those that wait and have a fallback model
+    "wanted": "q-wanted:{}",  # somebody has asked for a replica; expires
     # what users and admins have set
     "templates": "templates:{}",  # hash of a user: name -> "created updated template"
     "default_model": "default-model",  # id of the model that an admin made the default
@@ -90,7 +93,7 @@ LAYOUT = {
     "bell": "bell:{}",  # user/thread: a log of this thread grew
     "events_bell": "events-bell:{}",  # user: there is another event
     "wake": "wake:{}",  # model: a prompt waits and a permit is free
-    "doorbell": "doorbell:{}",  # replica: look at your leases
+    "doorbell": "doorbell:{}",  # replica: look at the lease of this ref; or `leave`, or `stay`
 }
 
 

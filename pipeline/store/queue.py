@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
+from pipeline.cost import LOWEST
 from pipeline.store.keys import Keys
 from pipeline.store.scripts import Scripts
+
+#: How long somebody who asks for a replica is remembered, seconds: longer than it takes to load a large model.
+WANTED_S = 600
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,8 +49,17 @@ class QueueDepth:
     #: Attempts all live replicas together can hold.
     permits: int
     replicas: int
+    #: Cost of what waits and what is leased, 1 = an ordinary text prompt (``pipeline.cost``).
+    cost: float
+    #: Whether somebody has asked for a replica of late (``ModelQueue.want``).
+    wanted: bool
     #: Writes of attempts that others had followed, refused since the queue exists.
     stale_rejected: int
+
+    @property
+    def demand(self) -> float:
+        """What replicas are needed for (``pipeline.scaling``). Whoever asks for a replica is like one cheap prompt."""
+        return max(self.cost, LOWEST if self.wanted else 0.0)
 
 
 class ModelQueue:
@@ -86,13 +99,28 @@ class ModelQueue:
         """The replica died under the attempt; held against the prompt if its node is alive. False if no longer owned."""
         return bool(await self._scripts.run("lose", ref, fence, *alive_nodes))
 
+    async def follow(self, running: Iterable[str]) -> int:
+        """Serve runs these replicas. One that ran and is not among them is told to leave: it finishes what it can and gets
+        nothing more; one that was told so and is among them again stays. Returns how many are leaving."""
+        return int(await self._scripts.run("follow", self.model_id, *running))
+
+    async def move(self, *, stay: int, most: int, why: str) -> int:
+        """Move the newest of the prompts that wait to their fallback models, those that have one, until ``stay`` are left.
+        ``why`` is kept with each. Returns how many were moved, at most ``most``."""
+        return int(await self._scripts.run("move", self.model_id, stay, most, why))
+
+    async def want(self) -> None:
+        """Ask for a replica: for a while there is a demand for one, whatever waits."""
+        await self._client.set(self._keys.wanted(self.model_id), 1, ex=WANTED_S)
+
     async def depth(self) -> QueueDepth:
         pipe = self._client.pipeline(transaction=False)
-        pipe.hmget(self._keys.stats(self.model_id), "waiting", "blocked", "permits", "stale_rejected")
+        pipe.hmget(self._keys.stats(self.model_id), "waiting", "blocked", "permits", "stale_rejected", "extra")
         pipe.zcard(self._keys.leases(self.model_id))
         pipe.zcard(self._keys.due(self.model_id))
         pipe.zcard(self._keys.replicas(self.model_id))
-        (waiting, blocked, permits, stale), leased, delayed, replicas = await pipe.execute()
+        pipe.exists(self._keys.wanted(self.model_id))
+        (waiting, blocked, permits, stale, extra), leased, delayed, replicas, wanted = await pipe.execute()
         return QueueDepth(
             waiting=int(waiting or 0),
             blocked=int(blocked or 0),
@@ -100,5 +128,7 @@ class ModelQueue:
             delayed=delayed,
             permits=int(permits or 0),
             replicas=replicas,
+            cost=int(waiting or 0) + leased + int(extra or 0) / 1000,
+            wanted=bool(wanted),
             stale_rejected=int(stale or 0),
         )

@@ -25,6 +25,9 @@ SCRIPTED: dict[str, dict[str, Any]] = {
 }
 #: Has no replica until it is started, and alone makes something of nothing.
 ASLEEP = "test/asleep"
+#: Has as many replicas as its queue needs, from none to two of four permits each.
+ELASTIC = "test/elastic"
+ELASTIC_PERMITS = 4
 #: Attempts a slow replica holds; the prompts beyond wait.
 SLOW_PERMITS = 4
 SYNC_WAIT_S = 30.0
@@ -61,6 +64,31 @@ def config_with_scripted_models() -> dict[str, Any]:
             "name": deployment_name(ASLEEP),
             "ray_actor_options": {"num_cpus": 0},
             "autoscaling_config": {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1, "upscale_delay_s": 0},
+        }
+    )
+    app["args"]["models"].append(
+        {
+            "id": ELASTIC,
+            "engine": "scripted",
+            "source": "scripted",
+            "permits": ELASTIC_PERMITS,
+            "drain_s": 2,
+            "engine_args": {"step_s": 0.05, "answer_tokens": 400},
+        }
+    )
+    app["deployments"].append(
+        {
+            "name": deployment_name(ELASTIC),
+            "ray_actor_options": {"num_cpus": 0},
+            "autoscaling_config": {
+                "min_replicas": 0,
+                "initial_replicas": 0,
+                "max_replicas": 2,
+                "target_ongoing_requests": ELASTIC_PERMITS,
+                "upscale_delay_s": 0,
+                "downscale_delay_s": 2,
+                "downscale_to_zero_delay_s": 2,
+            },
         }
     )
     return config

@@ -21,6 +21,7 @@ from deployments.ingress.routes import ingress_offer
 from deployments.ingress.tokens import Tokens, app_id_of
 from deployments.ingress.web import web_app
 from deployments.models import ModelText
+from deployments.routing import CurrentRouting
 from deployments.settings import Settings
 from deployments.tasks import Supervisor
 from pipeline.accounts import Account, Accounts, Role
@@ -46,6 +47,8 @@ class IngressApp:
     accounts: Accounts
     #: What callers with a handle reach.
     calls: HandleCalls
+    #: What ``user_config`` would be; none of it at first.
+    routing: CurrentRouting
 
     async def user(self, slug: str, *roles: str) -> Account:
         """A new account."""
@@ -149,6 +152,7 @@ async def ingress_app(redis_url: str, **settings: Any) -> AsyncIterator[IngressA
     )
     texts = {spec.id: ModelText.open(spec, parsed) for spec in parsed.models}
     files = open_file_store(client, parsed)
+    routing = CurrentRouting(parsed)
     anonymous = (
         await ensure_anonymous(accounts, parsed.llm_inference_account)
         if parsed.serves_anonymous(bound_to_loopback=False)
@@ -163,9 +167,12 @@ async def ingress_app(redis_url: str, **settings: Any) -> AsyncIterator[IngressA
         supervisor=supervisor,
         files=files,
         anonymous=anonymous,
+        routing=routing,
     )
     try:
-        yield IngressApp(app=web_app(offer.routes), routes=offer.routes, accounts=accounts, calls=offer.calls)
+        yield IngressApp(
+            app=web_app(offer.routes), routes=offer.routes, accounts=accounts, calls=offer.calls, routing=routing
+        )
     finally:
         await supervisor.stop()
         files.close()

@@ -56,7 +56,7 @@ class StoreChecks:
         pipe.zrange(keys.due(self._model_id), 0, -1)
         pipe.zrange(keys.replicas(self._model_id), 0, -1)
         pipe.hgetall(keys.permits(self._model_id))
-        pipe.hmget(keys.stats(self._model_id), "waiting", "blocked", "permits", "turn", "stale_rejected")
+        pipe.hmget(keys.stats(self._model_id), "waiting", "blocked", "permits", "turn", "stale_rejected", "extra")
         pipe.zrevrange(keys.priorities(self._model_id), 0, -1)
         leases, due, replicas, permits, stats, priorities = pipe.execute()
         assert _texts(leases) == model.leases
@@ -69,6 +69,7 @@ class StoreChecks:
             sum(replica.permits for replica in model.replicas.values()),
             model.turn,
             model.stale_rejected,
+            sum(model.prompts[ref].cost - 1000 for ref in model.waiting | model.leases),
         ]
         assert self._stored_order([int(p) for p in priorities]) == model.order()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from pipeline.cost import to_thousandths
+from pipeline.prompt import NewPrompt
 from pipeline.states import Status, advance
 
 #: Crashes after which a prompt runs alone; the next one ends it (DESIGN §3).
@@ -26,6 +28,8 @@ class ModelPrompt:
     crashes: int = 0
     #: Whether it is still to get its history.
     history: bool = False
+    #: In thousandths.
+    cost: int = 1000
     #: Whether it waits outside the queue for earlier prompts of its thread.
     blocked: bool = False
     holder: str = ""
@@ -51,6 +55,10 @@ class ModelMessage:
 class ModelReplica:
     permits: int
     node: str
+    #: Permits in use at its last heartbeat.
+    used: int = 0
+    #: running or leaving once Serve has said that it runs.
+    serving: str = ""
 
 
 class QueueModel:
@@ -84,7 +92,9 @@ class QueueModel:
 
     # --- clients
 
-    def accept(self, ref: str, user: str, thread: str, priority: int, history: bool | None) -> str:
+    def accept(self, new: NewPrompt) -> str:
+        ref, user, thread = new.ref, new.user_id, f"{new.user_id}/{new.thread_id}"
+        priority, history, cost = new.priority, new.history, to_thousandths(new.cost)
         if ref in self.prompts:
             return "again"
         if ref in self.messages:
@@ -96,7 +106,7 @@ class QueueModel:
             self._tell_chat("chatThreadAdded", thread)
         is_conversation = self.threads[thread]
         given = is_conversation if history is None else history
-        prompt = ModelPrompt(ref, user, thread, priority, self.seq, place, history=given)
+        prompt = ModelPrompt(ref, user, thread, priority, self.seq, place, history=given, cost=cost)
         prompt.blocked = given and bool(self.open_of(thread))
         self.prompts[ref] = prompt
         self.messages[ref] = ModelMessage(thread, place * 2 - 1, ref)
@@ -232,7 +242,8 @@ class QueueModel:
     # --- replicas
 
     def register(self, replica: str, permits: int, node: str) -> None:
-        self.replicas[replica] = ModelReplica(permits, node)
+        known = self.replicas.setdefault(replica, ModelReplica(permits, node))
+        known.permits, known.node = permits, node
         self._unexpire(self.expired_replicas, replica)
 
     def unregister(self, replica: str) -> None:
@@ -264,9 +275,21 @@ class QueueModel:
             prompt.log.append(text)
         return True
 
-    def heartbeat(self, replica: str, leases: Iterable[tuple[str, int]]) -> tuple[bool, list[str]]:
+    def follow(self, running: Collection[str]) -> int:
+        for name, replica in self.replicas.items():
+            if name in running:
+                replica.serving = "running"
+            elif replica.serving == "running":
+                replica.serving, replica.permits = "leaving", replica.used
+        return sum(replica.serving == "leaving" for replica in self.replicas.values())
+
+    def heartbeat(self, replica: str, leases: Iterable[tuple[str, int]], used: int) -> tuple[int, list[str]]:
         if replica not in self.replicas:
-            return False, []
+            return 0, []
+        beating = self.replicas[replica]
+        beating.used = used
+        if beating.serving == "leaving":
+            beating.permits = used
         self._unexpire(self.expired_replicas, replica)
         gone = []
         for ref, fence in leases:
@@ -275,7 +298,7 @@ class QueueModel:
                 self._unexpire(self.expired_leases, ref)
             else:
                 gone.append(ref)
-        return True, gone
+        return 2 if beating.serving == "leaving" else 1, gone
 
     def finish(self, ref: str, fence: int) -> bool:
         prompt = self._owned(ref, fence)

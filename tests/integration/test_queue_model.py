@@ -39,6 +39,7 @@ T = TypeVar("T")
 EXAMPLES, STEPS = 130, 100
 MODEL = "m"
 USERS = ("ann", "bob", "cyd")
+COSTS = (1, 1, 2.5, 1, 1, 0.4)
 REPLICAS = ("r1", "r2", "r3")
 NODES = ("n1", "n2")
 #: Nothing expires by itself; the test moves deadlines into the past.
@@ -116,8 +117,9 @@ class QueueMachine(RuleBasedStateMachine):
             prompt_token_ids=(1, 2),
             priority=priority,
             history=history,
+            cost=COSTS[number % len(COSTS)],
         )
-        outcome = self.model.accept(new.ref, user, f"{user}/{new.thread_id}", priority, history)
+        outcome = self.model.accept(new)
         name = {"new": "accept", "again": "accept again", "conflict": "accept refused"}[outcome]
         if outcome == "conflict":
             with pytest.raises(Conflict):
@@ -134,8 +136,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(pick=picks)
     def cancel(self, pick: int) -> None:
         prompt = self._pick(pick, open_only=pick % 4 > 0)
-        right = self.model.cancel(prompt.ref)
-        assert self.run("cancel", self.prompts.cancel(prompt.ref)) == right
+        assert self.run("cancel", self.prompts.cancel(prompt.ref)) == self.model.cancel(prompt.ref)
 
     @precondition(lambda self: self.model.prompts)
     @rule(pick=picks)
@@ -185,7 +186,7 @@ class QueueMachine(RuleBasedStateMachine):
         message_id=st.sampled_from(["h0", "p2", "p3"]),
     )
     def post(self, user: str, thread: str, message_id: str) -> None:
-        """By hand; ``p2`` and ``p3`` may be a prompt's message, or stand in the way of one."""
+        """By hand; ``p2`` and ``p3`` may be a prompt's."""
         outcome = self.model.save_message(user, f"{user}/{thread}", message_id)
         call = self.messages.save(user, thread, message_id, text="by hand")
         if outcome == "saved":
@@ -301,7 +302,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.prompts)
     @rule(pick=picks, off=fence_errors, repeat=st.sampled_from([0, 0, 0, 1]), text=st.sampled_from(["a", "é", "🦜 "]))
     def append(self, pick: int, off: int, repeat: int, text: str) -> None:
-        """One entry for each of two prompts, in one call; a repeated number is a call whose reply was lost."""
+        """For two prompts, in one call; a repeated number is a call whose reply was lost."""
         prompts = [self._pick_running(pick), self._pick(pick // 7)]
         entries = [(p.ref, p.fence + off, len(p.log) + 1 - repeat, text) for p in prompts]
         if prompts[0] is prompts[1]:
@@ -313,14 +314,18 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(replica=st.sampled_from(REPLICAS), off=fence_errors, pick=picks)
     def heartbeat(self, replica: str, off: int, pick: int) -> None:
-        """For all leases the replica holds, and for one more that may be somebody else's."""
         leases = [(p.ref, p.fence) for p in self.model.prompts.values() if p.holder == replica]
         if self.model.prompts:
             other = self._pick(pick)
             leases.append((other.ref, other.fence + off))
-        right = self.model.heartbeat(replica, leases)
-        kind = "heartbeat" if right[0] else "heartbeat unknown"
-        assert self.run(kind, self.attempts.heartbeat(MODEL, replica, leases, lease_s=LONG_S)) == right
+        right = self.model.heartbeat(replica, leases, pick % 4)
+        kind = ("heartbeat unknown", "heartbeat", "heartbeat leaving")[right[0]]
+        call = self.attempts.heartbeat(MODEL, replica, leases, lease_s=LONG_S, permits_used=pick % 4)
+        assert self.run(kind, call) == right
+
+    @rule(running=st.sets(st.sampled_from(REPLICAS), min_size=1))
+    def follow(self, running: set[str]) -> None:
+        assert self.run("follow", self.queue.follow(sorted(running))) == self.model.follow(running)
 
     @precondition(lambda self: self.model.prompts)
     @rule(pick=picks, off=fence_errors)
@@ -397,9 +402,8 @@ class QueueMachine(RuleBasedStateMachine):
         call: Callable[[str, int], Awaitable[bool]],
     ) -> None:
         prompt = self._pick_running(pick) if pick % 8 else self._pick(pick // 8)
-        fence = prompt.fence + off
-        right = step(prompt.ref, fence)
-        assert self.run(name if right else f"{name} refused", call(prompt.ref, fence)) == right
+        right = step(prompt.ref, prompt.fence + off)
+        assert self.run(name if right else f"{name} refused", call(prompt.ref, prompt.fence + off)) == right
 
     async def _finish(self, ref: str, fence: int) -> bool:
         end = Delta(kind=DeltaKind.END, finish_reason=FinishReason.STOP)
@@ -443,4 +447,4 @@ def test_scripts_agree_with_the_model(redis_url: str) -> None:
     # Every refusal was met too; a rule that is never refused has not tested its guard.
     guarded = ("claim", "append", "finish", "keep rendered", "retry later", "abandon", "hand back", "lose")
     assert all(steps[name] and steps[f"{name} refused"] for name in guarded)
-    assert all(steps[name] for name in ("blocked", "delete thread", "post refused"))
+    assert all(steps[name] for name in ("heartbeat leaving", "blocked", "delete thread", "post refused"))

@@ -124,8 +124,6 @@ class _Asleep(ServeControl):
     async def view(self, deployment: str) -> ServeView | None:
         return ServeView(status="HEALTHY")
 
-    async def wake(self, deployment: str) -> None: ...
-
 
 def _downloader() -> Downloader:
     """An internet of one image, which is everywhere."""

@@ -16,7 +16,7 @@ from pipeline.delta import TEXT_KINDS, Delta, DeltaKind, FinishReason
 from pipeline.engine import SamplingParameters
 from pipeline.errors import StaleLease
 from pipeline.states import Status, advance
-from pipeline.store.attempts import Claimed, HistoryWanted, _since_restart
+from pipeline.store.attempts import Claimed, HistoryWanted, Standing, _since_restart
 from pipeline.store.logs import LogEntry, decode_entry, encode_delta
 
 
@@ -127,11 +127,11 @@ class MemoryAttempts:
 
     async def heartbeat(
         self, model_id: str, replica: str, leases: Iterable[tuple[str, int]], *, lease_s: float, permits_used: int = 0
-    ) -> tuple[bool, list[str]]:
+    ) -> tuple[Standing, list[str]]:
         await self._call("heartbeat")
         self.permits_used = permits_used
         gone = [ref for ref, fence in leases if (p := self._owned(ref, fence)) is None or p.holder != replica]
-        return replica in self.replicas, gone
+        return Standing.SERVING if replica in self.replicas else Standing.UNKNOWN, gone
 
     async def finish(self, ref: str, fence: int, *, message_id: str, text: str, meta_json: str, end: Delta) -> bool:
         await self._call("finish")

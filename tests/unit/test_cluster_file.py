@@ -48,8 +48,11 @@ def test_the_pools_hold_what_serve_config_asks_for(cluster: dict[str, Any]):
     pools = {name: pool for name, pool in cluster["available_node_types"].items() if name != cluster["head_node_type"]}
     replicas = {d["name"]: d for d in config["applications"][0]["deployments"]}
     front = sum(
-        replicas[name]["num_replicas"] * replicas[name]["ray_actor_options"]["num_cpus"]
-        for name in ("Ingress", "Router")
+        most * replicas[name]["ray_actor_options"]["num_cpus"]
+        for name, most in (
+            ("Ingress", replicas["Ingress"]["num_replicas"]),
+            ("Router", replicas["Router"]["autoscaling_config"]["max_replicas"]),
+        )
     )
     assert front <= pools["cpu"]["min_workers"] * pools["cpu"]["resources"]["CPU"]
     assert pools["gpu"]["resources"]["GPU"] == 1

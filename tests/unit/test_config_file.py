@@ -112,6 +112,79 @@ def test_a_wrong_value_is_named(document: dict[str, Any]) -> None:
     assert any(line.startswith("http_options.port: ") and "got 'many'" in line for line in found)
 
 
+def _scaled(document: dict[str, Any]) -> dict[str, Any]:
+    """The application, with a model that is scaled."""
+    (model,) = (d for d in document["applications"][0]["deployments"] if d["name"].startswith("LLM-"))
+    del model["num_replicas"]
+    model["autoscaling_config"] = {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 2}
+    application: dict[str, Any] = document["applications"][0]
+    return application
+
+
+def test_a_model_that_is_scaled_needs_the_policy_and_the_routers_reports(document: dict[str, Any]) -> None:
+    application = _scaled(document)
+    assert problems(document) == []
+    router = next(d for d in application["deployments"] if d["name"] == "Router")
+    reports = router.pop("autoscaling_config")
+    (problem,) = problems(document)
+    assert (
+        problem
+        == f"{APP}.deployments[2].autoscaling_config: needs one for the Router, too: what waits is reported by it"
+    )
+    router["autoscaling_config"] = reports
+    del application["autoscaling_policy"]
+    (problem,) = problems(document)
+    assert problem.startswith(f"{APP}.deployments[2].autoscaling_config: needs the application's autoscaling_policy")
+
+
+def test_a_replica_has_the_time_to_drain(document: dict[str, Any]) -> None:
+    document["applications"][0]["args"]["models"][0]["drain_s"] = 13
+    (problem,) = problems(document)
+    assert problem.startswith(f"{APP}.deployments[2].graceful_shutdown_timeout_s: got 15, allowed is 16 or more")
+
+
+def test_ingress_and_router_go_by_the_same_routing(document: dict[str, Any]) -> None:
+    ingress, router, _ = document["applications"][0]["deployments"]
+    model = document["applications"][0]["args"]["models"][0]["id"]
+    ingress["user_config"] = {"splits": {"chat": {model: 1}}}
+    (problem,) = problems(document)
+    assert problem.startswith(f"{APP}.deployments: the user_config of Ingress and Router differ")
+    router["user_config"] = ingress["user_config"]
+    assert problems(document) == []
+
+
+def test_a_wrong_routing_is_named(document: dict[str, Any]) -> None:
+    for deployment in document["applications"][0]["deployments"][:2]:
+        deployment["user_config"] = {"splits": {"chat": {"none": 1}}}
+    found = problems(document)
+    assert [line.partition(": ")[0] for line in found] == [
+        f"{APP}.deployments[{i}].user_config.splits.chat" for i in (0, 1)
+    ]
+    for deployment in document["applications"][0]["deployments"][:2]:
+        deployment["user_config"] = {"split": {}}
+    assert [line.partition(";")[0] for line in problems(document)] == [
+        f"{APP}.deployments[{i}].user_config.split: unknown key (did you mean 'splits'?)" for i in (0, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    "source", ["models/x.Q4_K_M.gguf", "org/Model-GGUF", "org/Model-GGUF:Q4_K_M", "org/model:IQ3_M", "a/b-gguf/c"]
+)
+def test_a_gguf_source_is_refused_with_the_reason(document: dict[str, Any], source: str) -> None:
+    document["applications"][0]["args"]["models"][0]["source"] = source
+    problem = problems(document)[0]
+    assert problem.startswith(
+        f"{APP}.args.models.0: Value error, source: got {source!r}, a GGUF file, which vLLM does not load"
+    )
+
+
+def test_a_gguf_id_is_a_name_like_any_other(document: dict[str, Any]) -> None:
+    document["applications"][0]["args"]["models"][0]["id"] = "huggingface/org/model.Q4_K_M.gguf"
+    (model,) = (d for d in document["applications"][0]["deployments"] if d["name"].startswith("LLM-"))
+    model["name"] = "LLM-model-q4-k-m-gguf"
+    assert problems(document) == []
+
+
 def test_free_form_values_are_not_searched_for_keys(document: dict[str, Any]) -> None:
     options = document["applications"][0]["deployments"][2]
     options["user_config"] = {"anything": {"goes": 1}}

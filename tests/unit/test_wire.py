@@ -15,7 +15,7 @@ from deployments.ingress.auth import Gate
 from deployments.ingress.errors import error_response
 from deployments.ingress.prompt_svc import PromptSvc
 from deployments.ingress.sse import event_stream
-from deployments.ingress.threads import Cursor, ThreadEvent
+from deployments.ingress.threads import Cursor, ThreadEvent, Waiting
 from deployments.ingress.tokens import Claims
 from deployments.ingress.web import web_app
 from pipeline import errors
@@ -161,7 +161,7 @@ class Stub:
         self,
         *,
         ended: Prompt = PROMPTS[Status.COMPLETED],
-        events: tuple[ThreadEvent, ...] = (),
+        events: tuple[ThreadEvent | Waiting, ...] = (),
         position: int | None = None,
     ) -> None:
         self.ended = ended
@@ -193,10 +193,13 @@ class Stub:
     async def get(self, user_id: str, message_id: str) -> Message:
         return ANSWER
 
-    async def follow(self, user_id: str, thread_id: str, cursor: Cursor | None) -> AsyncIterator[ThreadEvent]:
+    async def attend(self, user_id: str, thread_id: str, cursor: Cursor | None) -> AsyncIterator[ThreadEvent | Waiting]:
         self.asked.append((user_id, thread_id, cursor))
         for event in self.events:
             yield event
+
+    async def of(self, ref: str) -> str | None:
+        return "org/small is starting" if ref == "usr-1/cold" else None
 
 
 class AnyToken:
@@ -217,7 +220,7 @@ def client(stub: Stub, token: str = "user") -> httpx.AsyncClient:
         models=[],
     )
     service: Any = stub
-    app = web_app(PromptSvc(settings, service, service, service, service).routes(Gate(AnyToken())))  # type: ignore[arg-type]
+    app = web_app(PromptSvc(settings, service, service, service, service, service).routes(Gate(AnyToken())))  # type: ignore[arg-type]
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app), base_url="http://t", headers={"Authorization": f"Bearer {token}"}
     )
@@ -328,6 +331,12 @@ async def test_a_subscription_byte_for_byte():
     assert stub.asked == [("usr-1", "thread 12345", None)]
     assert reply.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert reply.headers["cache-control"] == "no-store"
+
+
+async def test_who_waits_for_a_model_that_starts_is_told_in_a_comment():
+    events = (Waiting(ref="usr-1/cold"), Waiting(ref="usr-1/warm"))
+    reply = await client(Stub(events=events)).get("/prompt-svc/prompts/t/responses/subscribe")
+    assert reply.text == ": subscribed\n\n: org/small is starting\n\n"
 
 
 async def test_a_subscription_resumes_by_last_event_id():

@@ -17,11 +17,11 @@ end
 -- Fields of a prompt that most transitions need.
 local function load_prompt(ref)
   local v = redis.call('HMGET', K.prompt(ref), 'status', 'fence', 'user', 'thread', 'model', 'priority', 'created', 'place',
-    'holder', 'crashes', 'id', 'node')
+    'holder', 'crashes', 'id', 'node', 'cost', 'fallback')
   if not v[1] then return nil end
   return { ref = ref, status = v[1], fence = tonumber(v[2]), user = v[3], thread = v[3] .. '/' .. v[4], model = v[5],
     priority = v[6], created = v[7], place = v[8], holder = v[9] or '', crashes = tonumber(v[10] or '0'), id = v[11],
-    node = v[12] or '' }
+    node = v[12] or '', cost = v[13], fallback = v[14] }
 end
 
 -- The prompt, if `fence` still owns it; every write of an attempt passes through here. A write of an attempt that another one
@@ -94,6 +94,20 @@ local function wake(model)
   end
 end
 
+-- What a queue's prompts that wait or run cost beyond 1000 thousandths each (pipeline/cost.py). For ordinary ones nothing is written.
+local function count_cost(p, sign)
+  if p.cost then redis.call('HINCRBY', K.stats(p.model), 'extra', sign * (tonumber(p.cost) - 1000)) end
+end
+
+-- Prompts that wait and may be moved to another model (move.lua).
+local function count_movable(p)
+  if p.fallback then redis.call('ZADD', K.movable(p.model), p.created, p.ref) end
+end
+
+local function forget_movable(p)
+  if p.fallback then redis.call('ZREM', K.movable(p.model), p.ref) end
+end
+
 -- Queue order: priority, then users take turns, then time of acceptance. A user who joins goes behind all who wait already,
 -- one prompt each; nothing is remembered of users who do not wait.
 local function enqueue(p)
@@ -104,6 +118,8 @@ local function enqueue(p)
     redis.call('ZADD', K.priorities(p.model), p.priority, p.priority)
   end
   redis.call('HINCRBY', K.stats(p.model), 'waiting', 1)
+  count_cost(p, 1)
+  count_movable(p)
 end
 
 local function leave_turns(priority, user, model)
@@ -116,6 +132,7 @@ local function leave_turns(priority, user, model)
   return false
 end
 
+-- The next prompt is out of the queue; its cost stays counted, since it runs from now on.
 local function dequeue_next(model)
   local priority = redis.call('ZREVRANGE', K.priorities(model), 0, 0)[1]
   if not priority then return nil end
@@ -164,6 +181,8 @@ local function dequeue(p)
   if redis.call('ZREM', K.waiting(p.priority, p.user, p.model), p.ref) == 1 then
     redis.call('HINCRBY', K.stats(p.model), 'waiting', -1)
     leave_turns(p.priority, p.user, p.model)
+    count_cost(p, -1)
+    forget_movable(p)
   end
   redis.call('ZREM', K.due(p.model), p.ref)
 end
@@ -192,7 +211,7 @@ local function forget_thread_if_empty(user, id)
 end
 
 local function leave_lease(p)
-  redis.call('ZREM', K.leases(p.model), p.ref)
+  if redis.call('ZREM', K.leases(p.model), p.ref) == 1 then count_cost(p, -1) end
   redis.call('HDEL', K.prompt(p.ref), 'holder', 'node')
 end
 
@@ -221,7 +240,7 @@ local function close(p, status, now, fields)
   leave_lease(p)
   set_status(p, status, now)
   redis.call('ZADD', K.ended(status), int(now), p.ref)
-  redis.call('HDEL', K.prompt(p.ref), 'tokens', 'sampling')
+  redis.call('HDEL', K.prompt(p.ref), 'tokens', 'sampling', 'fallback', 'fallback_tokens')
   redis.call('ZREM', K.thread_open(p.thread), p.ref)
   log_append(p, fields, true)
   release_next(p.thread, p.model)
@@ -296,11 +315,19 @@ local function count_permits(model)
   redis.call('HSET', K.stats(model), 'permits', sum)
 end
 
+-- What a replica that leaves still holds is all it offers, so that the others' free permits can be told.
+local function send_off(model, replica)
+  redis.call('HSET', K.serving(model), replica, 'leaving')
+  redis.call('HSET', K.permits(model), replica, redis.call('HGET', K.used(model), replica) or 0)
+  redis.call('PUBLISH', K.doorbell(replica), 'leave')
+end
+
 local function forget_replica(model, replica)
   redis.call('ZREM', K.replicas(model), replica)
   redis.call('HDEL', K.permits(model), replica)
   redis.call('HDEL', K.nodes(model), replica)
   redis.call('HDEL', K.used(model), replica)
+  redis.call('HDEL', K.serving(model), replica)
 end
 
 -- Write down in an account the roles that its enrolls give, each with its app, in one field: who reads the account reads all of it

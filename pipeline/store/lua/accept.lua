@@ -65,7 +65,8 @@ tell(record.user, 'promptAdded', 'promptId', record.id)
 if blocked then
   redis.call('HINCRBY', K.stats(record.model), 'blocked', 1)
 else
-  enqueue({ ref = ref, user = record.user, model = record.model, priority = record.priority, created = now })
+  enqueue({ ref = ref, user = record.user, model = record.model, priority = record.priority, created = now,
+    cost = record.cost, fallback = record.fallback })
   wake(record.model)
 end
 redis.call('PUBLISH', K.bell(thread), place)

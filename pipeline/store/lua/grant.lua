@@ -8,6 +8,7 @@ while #granted < most and #granted < free do
   local ref = dequeue_next(model)
   if not ref then break end
   local p = load_prompt(ref)
+  forget_movable(p)
   set_status(p, 'running', now)
   -- Of the whole store, not of the prompt: a prompt that is erased and submitted again under its id must not meet an old
   -- attempt of its own number.

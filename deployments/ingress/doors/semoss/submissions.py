@@ -54,7 +54,7 @@ class Submissions:
             return plain
         past = await self._past(user_id, room_id) if question.use_history else []
         if past:
-            text = await self._service.text_for(plain)
+            text = await self._service.text_for(user_id, plain)
             past = await asyncio.to_thread(_newest_that_fit, system, past, plain, text)
         return _with_messages(plain, system + chat(past, question.text))
 
