@@ -36,6 +36,11 @@ class Delta:
     choice: int = 0
     #: Text that readers append. Always whole characters.
     text: str = ""
+    #: Only on STEP: so many of so many steps are done, and at times a small WebP of what there is to see, base64. Readers may
+    #: ignore both; the log keeps them until the prompt has ended.
+    step: int = 0
+    steps: int = 0
+    preview: str = ""
     #: Ids generated since the delta before, in order. They may decode to more than ``text`` (a character or a stop
     #: string still incomplete), never to less.
     token_ids: tuple[int, ...] = ()

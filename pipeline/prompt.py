@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from pipeline.engine import SamplingParameters
+from pipeline.image_parameters import ImageParameters
 from pipeline.retry import DEFAULT_MAX_RETRIES
 from pipeline.states import Status
 
@@ -42,6 +43,8 @@ class NewPrompt:
     prompt: str
     prompt_token_ids: tuple[int, ...]
     sampling: SamplingParameters = field(default_factory=SamplingParameters)
+    #: How it is painted, for an image model; its prompt has no token ids.
+    image: ImageParameters | None = None
     max_retries: int = DEFAULT_MAX_RETRIES
     #: Higher runs first.
     priority: int = 0
@@ -73,6 +76,8 @@ class NewPrompt:
             "priority": self.priority,
             "sync": int(self.sync),
         }
+        if self.image is not None:
+            record["image"] = self.image.to_record()
         if self.history is not None:
             record["history"] = int(self.history)
         if self.type:
