@@ -1,0 +1,44 @@
+"""The log of one attempt, as whoever generates writes it."""
+
+from __future__ import annotations
+
+from deployments.replica.log_writer import LogTail, LogWriter
+from deployments.replica.persist import persist
+from pipeline.delta import Delta
+from pipeline.errors import StaleLease
+from pipeline.store.attempts import AttemptStore
+
+
+class AttemptLog:
+    """Where the deltas of an attempt go."""
+
+    def __init__(self, tail: LogTail, writer: LogWriter, store: AttemptStore) -> None:
+        self._tail = tail
+        self._writer = writer
+        self._store = store
+
+    def put(self, delta: Delta) -> None:
+        """Soon."""
+        self._writer.put(self._tail, delta)
+
+    async def append_now(self, delta: Delta) -> None:
+        """Write one entry behind everything that waits, and nothing merged with it. Raises StaleLease."""
+        tail = self._tail
+        pending = await self._writer.take(tail)
+        for entry in (pending, delta):
+            if entry is not None:
+                number = tail.written + 1
+                (written,) = await persist(
+                    lambda entry=entry, number=number: self._store.append([(tail.ref, tail.fence, number, entry)])
+                )
+                if not written:
+                    tail.refused.set()
+                    raise StaleLease
+                tail.written = number
+
+    async def unwritten(self) -> Delta | None:
+        """What still waits, for the end entry to take along. Raises StaleLease if the attempt is over."""
+        pending = await self._writer.take(self._tail)
+        if self._tail.refused.is_set():
+            raise StaleLease
+        return pending
