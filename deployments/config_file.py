@@ -20,7 +20,7 @@ from ray.runtime_env import RuntimeEnv
 from ray.serve.config import AutoscalingPolicy
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.settings import InvalidSettings, Settings, deployment_name
+from deployments.settings import InvalidSettings, Settings
 from pipeline.errors import ServerError
 
 #: What settings are checked with where the store's address is not in the environment; it is never connected to.
@@ -90,7 +90,7 @@ def _application_problems(application: dict[str, Any], path: str) -> Iterable[st
     except InvalidSettings as error:
         yield from (f"{path}.args.{line}" for line in str(error).split("; "))
         return
-    allowed = [*FIXED_DEPLOYMENTS, *(deployment_name(model.id) for model in settings.models)]
+    allowed = [*FIXED_DEPLOYMENTS, *(model.deployment for model in settings.models)]
     deployments = application.get("deployments") or []
     for index, deployment in enumerate(deployments if isinstance(deployments, list) else []):
         name = deployment.get("name") if isinstance(deployment, dict) else None
@@ -104,7 +104,7 @@ def _too_few_requests(deployment: dict[str, Any], settings: Settings, path: str)
     """A replica that takes no more calls than it has permits cannot say that it is full; prompts would wait in Serve's memory."""
     most = deployment.get("max_ongoing_requests")
     for model in settings.models:
-        if deployment_name(model.id) == deployment.get("name") and isinstance(most, int) and most <= model.permits:
+        if model.deployment == deployment.get("name") and isinstance(most, int) and most <= model.permits:
             yield (
                 f"{path}.max_ongoing_requests: got {most}, allowed is more than the {model.permits} permits of the model "
                 f"{model.id}"

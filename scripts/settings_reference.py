@@ -18,7 +18,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from deployments.settings import ModelSpec, RetentionSpec, Settings
+from deployments.settings import ImageSpec, ModelSpec, RetentionSpec, Settings
 from pipeline.prompt_type import Capability
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
@@ -90,6 +90,7 @@ def kind(field: FieldInfo) -> str:
         "int | None": "integer",
         "float | None": "number",
         "RetentionSpec": "mapping",
+        "ImageSpec": "mapping",
         "dict[str, typing.Any]": "mapping",
         "tuple[deployments.settings.ModelSpec, ...]": "list of models",
         "tuple[pipeline.prompt_type.Capability, ...]": f"list of {', '.join(f'`{c}`' for c in Capability)}",
@@ -119,7 +120,7 @@ def default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
-    if value in ("", None, (), {}, RetentionSpec()) or value is PydanticUndefined:
+    if value in ("", None, (), {}, RetentionSpec(), ImageSpec()) or value is PydanticUndefined:
         return "*(none)*"
     return ", ".join(f"`{item}`" for item in value) if isinstance(value, tuple) else f"`{value}`"
 
@@ -139,6 +140,11 @@ def page() -> str:
             "",
             table,
             *rows(ModelSpec),
+            "",
+            "## `images` of an entry",
+            "",
+            table,
+            *rows(ImageSpec),
             "",
             "## `retention`",
             "",

@@ -16,13 +16,13 @@ from deployments.ingress.model_choice import find_model
 from deployments.ingress.model_state import ModelState, ServeControl, ServeView, State, model_state
 from deployments.ingress.model_svc_operations import DONE, GET, HEALTH, LIST, PLATFORMS, STATUS, of_model
 from deployments.ingress.operation import Operation
-from deployments.settings import ModelSpec, Settings, deployment_name
+from deployments.settings import ModelSpec, Settings
 from pipeline.errors import NotFound, ServerError
 from pipeline.store.connection import translated_errors
 from pipeline.store.queue import ModelQueue
 
 #: What an engine is called.
-_PLATFORM_NAMES = {"vllm": "vLLM", "scripted": "Scripted (for tests)"}
+_PLATFORM_NAMES = {"vllm": "vLLM", "diffusers": "Diffusers", "scripted": "Scripted (for tests)"}
 
 
 class NotStarted(ServerError):
@@ -96,7 +96,7 @@ class ModelSvc:
 
     async def _look(self, model: ModelSpec) -> tuple[int, ServeView | None]:
         """Replicas registered with the store, and Serve's view."""
-        view = await self._serve.view(deployment_name(model.id)) if self._serve else None
+        view = await self._serve.view(model.deployment) if self._serve else None
         with translated_errors():
             depth = await self._queues[model.id].depth()
         return depth.replicas, view
@@ -146,7 +146,7 @@ class ModelSvc:
         if found.state in (State.FAILED, State.UNKNOWN):
             raise NotStarted(f"The model {model.id} cannot be started: {_why(found)}")
         if found.state is State.SCALED_TO_ZERO and self._serve:
-            await self._serve.wake(deployment_name(model.id))
+            await self._serve.wake(model.deployment)
         return _json({})
 
     async def make_default(self, request: Request) -> Response:

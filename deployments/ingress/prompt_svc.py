@@ -13,6 +13,7 @@ from starlette.responses import Response
 from deployments.ingress import wire
 from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission, principal
 from deployments.ingress.body import read_json
+from deployments.ingress.image_sources import ImageSources
 from deployments.ingress.operation import Operation
 from deployments.ingress.prompt_request import parse_prompt_request
 from deployments.ingress.prompt_svc_operations import DELETE, LIST, READ, REMOVE, SUBSCRIBE, TYPES, submit
@@ -40,12 +41,14 @@ class PromptSvc:
         listing: Listing,
         messages: MessageStore,
         threads: ThreadReader,
+        sources: ImageSources,
     ) -> None:
         self._settings = settings
         self._service = service
         self._listing = listing
         self._messages = messages
         self._threads = threads
+        self._sources = sources
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
         def route(
@@ -77,12 +80,17 @@ class PromptSvc:
         `templateName`: a saved template, in place of one among the parameters. `variables`: an object with a text for each
         `{name}` of the template, which need not have a `{prompt}` then. A template rules a history out.
 
+        For a picture: `fileIds` with one image of one's own to start from, or `imageUrl`, an https URL that is downloaded (where
+        the service allows downloads). `numIterations` (`n_iter`) times `batchSize` pictures, no more than the model's limit. An
+        image model reads the new prompt alone: no history.
+
         A prompt that failed for good, was cancelled, or is not finished within the server's limit is a 200 too: it was
         accepted, and ``prompt`` tells what became of it. A top-level ``error`` says so in words.
         """
         caller = principal(request)
         submission = parse_prompt_request(await self._body(request))
         check_priority(submission.priority, highest=HIGHEST if caller.is_admin else self._settings.max_user_priority)
+        submission = await self._sources.fetched(caller, submission)
         accepted = await self._service.submit(caller.user_id, submission)
         if not submission.sync:
             return _json(_answer(accepted.prompt, accepted.queue_position))

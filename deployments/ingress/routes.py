@@ -16,6 +16,7 @@ from deployments.ingress.file_svc import FileSvc
 from deployments.ingress.firehose_svc import FirehoseSvc
 from deployments.ingress.grants import Grants
 from deployments.ingress.hub import Hub
+from deployments.ingress.image_sources import ImageSources
 from deployments.ingress.model_state import ServeControl
 from deployments.ingress.model_svc import ModelSvc
 from deployments.ingress.openapi import OpenApi
@@ -81,12 +82,13 @@ def route_table(
     events = UserEvents(EventLog(client, keys), hub, heartbeat_s=settings.sse_heartbeat_s)
     downloader = downloader or Downloader(enabled=settings.file_downloads, max_bytes=settings.max_download_bytes)
     queues = {spec.id: ModelQueue(client, keys, spec.id) for spec in settings.models}
-    service = PromptService(settings, prompts, hub, texts, default_model, templates, files=files)
     grants = Grants(settings.default_grants, PermitStore(client, keys))
+    sources = ImageSources(files, downloader, grants)
+    service = PromptService(settings, prompts, hub, texts, default_model, templates, files=files, sources=sources)
     tickets = Tickets(TicketStore(client, keys))
     policies = Policies(PolicyStore(client, keys))
     services = (
-        PromptSvc(settings, service, listing, messages, threads),
+        PromptSvc(settings, service, listing, messages, threads, sources),
         TemplateSvc(settings, templates),
         ChatSvc(settings, ThreadStore(client, keys, prompts), messages, events, files=files),
         ModelSvc(settings, queues, default_model, serve),

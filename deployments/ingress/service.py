@@ -8,12 +8,15 @@ from dataclasses import replace
 
 from deployments.ingress.default_model import DefaultModel
 from deployments.ingress.hub import Hub
+from deployments.ingress.image_sources import ImageSources
 from deployments.ingress.model_choice import choose_model
 from deployments.ingress.own_files import FileLookup, own_files
 from deployments.models import ModelText
 from deployments.settings import ModelSpec, Settings
 from pipeline.errors import InvalidField, NotFound, Shown, StoreUnavailable
 from pipeline.ids import new_id
+from pipeline.image_parameters import ImageParameters, ImageTask
+from pipeline.image_wish import ImageWish
 from pipeline.prompt import NewPrompt, Prompt, make_ref
 from pipeline.retry import DEFAULT_MAX_RETRIES
 from pipeline.store.connection import translated_errors
@@ -36,7 +39,13 @@ class PromptService:
         templates: TemplateStore,
         *,
         files: FileLookup,
+        sources: ImageSources | None = None,
     ) -> None:
+        """
+        Args:
+            texts: by model id; image models have none.
+            sources: None: nobody looks at the pictures that prompts start from before a replica does.
+        """
         self._settings = settings
         self._prompts = prompts
         self._hub = hub
@@ -44,6 +53,7 @@ class PromptService:
         self._default_model = default_model
         self._templates = templates
         self._files = files
+        self._sources = sources
 
     async def submit(self, user_id: str, submission: PromptSubmission) -> Accepted:
         """Store and queue a prompt; when this returns, it is durable. An id the user has used before returns what is stored.
@@ -56,10 +66,13 @@ class PromptService:
         """
         spec = await self._model_for(submission)
         submission = await self._with_saved_template(user_id, submission)
-        history = _history(submission)
-        await own_files(self._files, user_id, submission.file_ids)
+        history = _history(submission, spec)
+        files = await own_files(self._files, user_id, submission.file_ids)
         prompt_id = submission.id or new_id("prom")
-        token_ids = await self._texts[spec.id].render(submission)
+        image = _image_parameters(submission, spec) if spec.paints else None
+        if image is not None and image.task is ImageTask.IMAGE and self._sources is not None:
+            await self._sources.check(files)
+        token_ids = () if spec.paints else await self._texts[spec.id].render(submission)
         new = NewPrompt(
             id=prompt_id,
             user_id=user_id,
@@ -68,6 +81,7 @@ class PromptService:
             prompt=submission.prompt,
             prompt_token_ids=token_ids,
             sampling=submission.sampling,
+            image=image,
             max_retries=DEFAULT_MAX_RETRIES if submission.max_retries is None else submission.max_retries,
             priority=submission.priority,
             sync=submission.sync,
@@ -157,9 +171,20 @@ class PromptService:
             await self._prompts.remove(make_ref(user_id, prompt_id))
 
 
-def _history(submission: PromptSubmission) -> bool | None:
+def _image_parameters(submission: PromptSubmission, spec: ModelSpec) -> ImageParameters:
+    """How the model is to paint it. Raises InvalidField, or as ``PromptSubmission.text``."""
+    text = submission.text
+    return (submission.image or ImageWish()).resolve(
+        spec.images,
+        task=submission.type.image_task,
+        prompt=submission.prompt if text is None else text,
+        model_id=spec.id,
+    )
+
+
+def _history(submission: PromptSubmission, spec: ModelSpec) -> bool | None:
     """Whether the prompt gets its thread's history, None if the thread decides. A template is filled with the new prompt alone,
-    and a chat has its history in it.
+    a chat has its history in it, and an image model reads the new prompt alone.
 
     Raises:
         InvalidField: both were asked for.
@@ -167,6 +192,10 @@ def _history(submission: PromptSubmission) -> bool | None:
     if submission.messages is not None:
         if submission.history:
             raise InvalidField("history", Shown("true"), "false with messages, which are the history")
+        return False
+    if spec.paints:
+        if submission.history:
+            raise InvalidField("history", Shown("true"), f"false with {spec.id}, which paints the new prompt alone")
         return False
     if submission.template is None:
         return submission.history

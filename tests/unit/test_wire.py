@@ -174,6 +174,9 @@ class Stub:
         self.asked.append((user_id, submission.prompt))
         return Accepted(prompt=WAITING, is_new=True, queue_position=self.position)
 
+    async def fetched(self, caller: Any, submission: Any) -> Any:
+        return submission
+
     async def read(self, user_id: str, prompt_id: str) -> tuple[Prompt, int | None]:
         self.asked.append((user_id, prompt_id))
         return self.ended, self.position
@@ -217,7 +220,7 @@ def client(stub: Stub, token: str = "user") -> httpx.AsyncClient:
         models=[],
     )
     service: Any = stub
-    app = web_app(PromptSvc(settings, service, service, service, service).routes(Gate(AnyToken())))  # type: ignore[arg-type]
+    app = web_app(PromptSvc(settings, service, service, service, service, service).routes(Gate(AnyToken())))  # type: ignore[arg-type]
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app), base_url="http://t", headers={"Authorization": f"Bearer {token}"}
     )
