@@ -3,7 +3,7 @@
     client ──HTTP──> Ingress ──accept──> store <──lease── PromptLedger (an actor per model queue)
                         ^                  ^                    ^
                         └──stream──────────┤                    │ grants
-                                           │                  Router ──run(lease)──> LLM (one deployment per model)
+                                           │                  Router ──run(lease)──> LLM, Diffusion (one deployment per model)
                                            └──────────── deltas, heartbeats, the end ─────────┘
 
 ``serve_config.yaml`` names ``build`` and carries its arguments.
@@ -15,10 +15,11 @@ from typing import Any
 
 from ray import serve
 
+from deployments.diffusion import Diffusion
 from deployments.ingress.deployment import Ingress
 from deployments.llm import LLM
 from deployments.router import Router
-from deployments.settings import Settings, deployment_name
+from deployments.settings import ModelSpec, Settings
 
 
 def build(args: dict[str, Any]) -> serve.Application:
@@ -31,10 +32,11 @@ def build(args: dict[str, Any]) -> serve.Application:
         InvalidSettings: names every wrong field.
     """
     settings = Settings.parse(args)
-    models = {
-        # Headroom beyond the permits, so that a full replica can still say so.
-        spec.id: LLM.options(name=deployment_name(spec.id), max_ongoing_requests=2 * spec.permits).bind(spec, settings)
-        for spec in settings.models
-    }
-    router = Router.bind(settings, models)
+    router = Router.bind(settings, {spec.id: _model(spec, settings) for spec in settings.models})
     return Ingress.bind(settings, router)
+
+
+def _model(spec: ModelSpec, settings: Settings) -> serve.Application:
+    deployment = Diffusion if spec.paints else LLM
+    # Headroom beyond the permits, so that a full replica can still say so.
+    return deployment.options(name=spec.deployment, max_ongoing_requests=2 * spec.permits).bind(spec, settings)
