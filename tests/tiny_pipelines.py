@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import string
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +141,7 @@ def _tokenizer(folder: Path) -> CLIPTokenizer:
     (source / "vocab.json").write_text(json.dumps(_vocabulary()), encoding="utf-8")
     (source / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
     return CLIPTokenizer.from_pretrained(str(source), model_max_length=MOST_TOKENS)
+
+
+if __name__ == "__main__":
+    save_text_to_image(Path(sys.argv[1]))
