@@ -123,6 +123,8 @@ class Painted:
     image: Image
     #: What the pipeline used, as ``Sampler`` names it where it does.
     scheduler: str = ""
+    #: How long the calls of the pipeline took that this request had a part in, up to now.
+    seconds: float = 0.0
     #: The text had more words than the model reads.
     cut_short: bool = False
 

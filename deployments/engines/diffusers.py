@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil, sqrt
@@ -40,6 +41,7 @@ class _Order:
     #: Set from the event loop, read by the pipeline's thread.
     withdrawn: threading.Event = field(default_factory=threading.Event)
     painted: int = 0
+    seconds: float = 0.0
 
 
 class DiffusersEngine:
@@ -116,6 +118,7 @@ class DiffusersEngine:
 
     async def _paint(self, group: list[Job[_Order]]) -> None:
         likeness = group[0].likeness
+        began = time.perf_counter()
         try:
             images = await self._thread.run(self._call, likeness, group)
         except Stopped:
@@ -138,6 +141,8 @@ class DiffusersEngine:
             logger.error("a call of the pipeline failed: %s", describe(error))
             self._tell_all(group, error)
         else:
+            for order in {job.owner for job in group}:
+                order.seconds += time.perf_counter() - began
             for job, image in zip(group, images, strict=True):
                 self._deliver(job, image)
 
@@ -151,12 +156,13 @@ class DiffusersEngine:
                 seed=parameters.seed + job.index,
                 image=_cropped(image, order.width, order.height),
                 scheduler=self._pipelines.scheduler_name(parameters.scheduler),
+                seconds=order.seconds,
                 cut_short=order.cut_short,
             )
         )
 
     def _tell_all(self, group: Sequence[Job[_Order]], error: Exception) -> None:
-        for order in {id(job.owner): job.owner for job in group}.values():
+        for order in {job.owner for job in group}:
             # Its other pictures are of no use without these.
             self._queue.withdraw(order)
             order.news.put_nowait(error)

@@ -149,6 +149,7 @@ class Pictures:
             "steps": parameters.steps,
             "guidanceScale": parameters.guidance_scale,
             "scheduler": parameters.scheduler or painted[order[0]].scheduler,
+            "paintSeconds": round(max(picture.seconds for picture in painted.values()), 3),
         }
         if any(picture.cut_short for picture in painted.values()):
             meta["promptCutShort"] = True

@@ -99,7 +99,7 @@ async def new(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NewReplica]:
 
 async def test_a_picture_becomes_a_file_and_the_answer(new: NewReplica):
     replica = new()
-    replica.painter.finish()
+    replica.painter.steps.put_nowait(Painted(index=0, seed=7, image=RED, scheduler="ddim", seconds=1.23456))
     assert await replica.ends() is Outcome.ENDED
     assert replica.prompt.status is Status.COMPLETED
     owner, data, made = replica.files.made["file-1"]
@@ -115,6 +115,7 @@ async def test_a_picture_becomes_a_file_and_the_answer(new: NewReplica):
         "steps": 4,
         "guidanceScale": 5.0,
         "scheduler": "ddim",
+        "paintSeconds": 1.235,
     }
     assert replica.files.unmade == []
 
