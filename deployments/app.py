@@ -3,7 +3,7 @@
     client ──HTTP──> Ingress ──accept──> store <──lease── PromptLedger (an actor per model queue)
                         ^                  ^                    ^
                         └──stream──────────┤                    │ grants
-                                           │                  Router ──run(lease)──> LLM (one deployment per model)
+                                           │                  Router ──run(lease)──> LLM, Diffusion (one deployment per model)
                                            └──────────── deltas, heartbeats, the end ─────────┘
 
 ``serve_config.yaml`` names ``build`` and carries its arguments.
@@ -17,16 +17,17 @@ from ray import serve
 from ray.serve.config import RequestRouterConfig
 
 from deployments.announcing_router import ANNOUNCING_ROUTER
+from deployments.diffusion import Diffusion
 from deployments.ingress.deployment import Ingress
 from deployments.llm import LLM
 from deployments.router import Router
-from deployments.settings import DRAIN_MARGIN_S, ModelSpec, Settings, deployment_name
+from deployments.settings import DRAIN_MARGIN_S, ModelSpec, Settings
 
 
 def model_options(spec: ModelSpec) -> dict[str, Any]:
     """Options of the deployment that runs a model; ``serve_config.yaml`` goes before them."""
     return {
-        "name": deployment_name(spec.id),
+        "name": spec.deployment,
         # Headroom beyond the permits, so that a full replica can still say so.
         "max_ongoing_requests": 2 * spec.permits,
         "graceful_shutdown_timeout_s": spec.drain_s + DRAIN_MARGIN_S,
@@ -45,6 +46,10 @@ def build(args: dict[str, Any]) -> serve.Application:
         InvalidSettings: names every wrong field.
     """
     settings = Settings.parse(args)
-    models = {spec.id: LLM.options(**model_options(spec)).bind(spec, settings) for spec in settings.models}
-    router = Router.bind(settings, models)
+    router = Router.bind(settings, {spec.id: _model(spec, settings) for spec in settings.models})
     return Ingress.bind(settings, router)
+
+
+def _model(spec: ModelSpec, settings: Settings) -> serve.Application:
+    deployment = Diffusion if spec.paints else LLM
+    return deployment.options(**model_options(spec)).bind(spec, settings)

@@ -21,7 +21,7 @@ from ray.serve.config import AutoscalingPolicy
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.routing import Routing
-from deployments.settings import DRAIN_MARGIN_S, InvalidSettings, Settings, deployment_name
+from deployments.settings import DRAIN_MARGIN_S, InvalidSettings, Settings
 from pipeline.errors import ServerError
 
 #: What settings are checked with where the store's address is not in the environment; it is never connected to.
@@ -108,7 +108,7 @@ def _application_problems(application: dict[str, Any], path: str) -> Iterable[st
         yield from (f"{path}.args.{line}" for line in str(error).split("; "))
         return
     yield from _routing_problems(application, settings, path)
-    allowed = [*FIXED_DEPLOYMENTS, *(deployment_name(model.id) for model in settings.models)]
+    allowed = [*FIXED_DEPLOYMENTS, *(model.deployment for model in settings.models)]
     deployments = application.get("deployments") or []
     for index, deployment in enumerate(deployments if isinstance(deployments, list) else []):
         name = deployment.get("name") if isinstance(deployment, dict) else None
@@ -147,7 +147,7 @@ def _too_few_requests(deployment: dict[str, Any], settings: Settings, path: str)
     """A replica that takes no more calls than it has permits cannot say that it is full; prompts would wait in Serve's memory."""
     most = deployment.get("max_ongoing_requests")
     for model in settings.models:
-        if deployment_name(model.id) == deployment.get("name") and isinstance(most, int) and most <= model.permits:
+        if model.deployment == deployment.get("name") and isinstance(most, int) and most <= model.permits:
             yield (
                 f"{path}.max_ongoing_requests: got {most}, allowed is more than the {model.permits} permits of the model "
                 f"{model.id}"
@@ -159,7 +159,7 @@ def _too_short_grace(deployment: dict[str, Any], settings: Settings, path: str) 
     grace = deployment.get("graceful_shutdown_timeout_s")
     for model in settings.models:
         least = model.drain_s + DRAIN_MARGIN_S
-        if deployment_name(model.id) == deployment.get("name") and isinstance(grace, int | float) and grace < least:
+        if model.deployment == deployment.get("name") and isinstance(grace, int | float) and grace < least:
             yield (
                 f"{path}.graceful_shutdown_timeout_s: got {grace:g}, allowed is {least:g} or more: the drain_s of the model "
                 f"{model.id} and {DRAIN_MARGIN_S:g} s"

@@ -19,6 +19,8 @@ from pipeline.submission import PromptSubmission
 
 #: Longer texts are rendered in a thread, characters; shorter ones take less time than handing them over.
 INLINE_CHARACTERS = 4096
+#: Directories of the models that ship with the project, in the one for models, by what ``source:`` says.
+EMBEDDED = {EMBEDDED_SOURCE: EMBEDDED_NAME, "embedded:painter": "painter"}
 
 
 class PromptTooLong(ClientError):
@@ -42,11 +44,16 @@ class Renderer(Protocol):
 
 
 def model_source(spec: ModelSpec, settings: Settings) -> str:
-    """What an engine loads: a directory, or a Hugging Face id."""
-    if spec.source != EMBEDDED_SOURCE:
+    """What an engine loads: a directory, or a Hugging Face id. Raises InvalidSettings for an embedded model there is not."""
+    if not spec.source.startswith("embedded:"):
         return spec.source
+    name = EMBEDDED.get(spec.source)
+    if name is None:
+        raise InvalidSettings(
+            f"models: source: got {spec.source!r}, allowed is one of {sorted(EMBEDDED)}, an id or a path"
+        )
     models = Path(settings.models_dir or Path(settings.data_dir) / "models")
-    return str(models.absolute() / EMBEDDED_NAME)
+    return str(models.absolute() / name)
 
 
 class ModelText:

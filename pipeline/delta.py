@@ -61,6 +61,11 @@ class Delta:
     choice: int = 0
     #: Text that readers append. Always whole characters.
     text: str = ""
+    #: Only on STEP: so many of so many steps are done, and at times a small WebP of what there is to see, base64. Readers may
+    #: ignore both; the log keeps them until the prompt has ended.
+    step: int = 0
+    steps: int = 0
+    preview: str = ""
     #: Ids generated since the delta before, in order. They may decode to more than ``text`` (a character or a stop
     #: string still incomplete), never to less.
     token_ids: tuple[int, ...] = ()
@@ -74,14 +79,17 @@ class Delta:
     logprobs: tuple[TokenLogprob, ...] = ()
 
     def can_take(self, other: Delta) -> bool:
-        """Whether ``merged_with`` says of both together what they say one after the other."""
+        """Whether ``merged_with`` says of both together what they say one after the other, or all that counts of it."""
         if self.kind is not other.kind or self.choice != other.choice:
             return False
         if self.kind is DeltaKind.TOOL and self.tool and other.tool:
             return self.tool.index == other.tool.index and not other.tool.id
-        return self.kind in (DeltaKind.CONTENT, DeltaKind.THINKING)
+        return self.kind in (DeltaKind.CONTENT, DeltaKind.THINKING, DeltaKind.STEP)
 
     def merged_with(self, other: Delta) -> Delta:
+        """Both as one: text and ids are joined; of steps the latest counts, with the latest preview there is."""
+        if other.kind is DeltaKind.STEP:
+            return replace(other, preview=other.preview or self.preview)
         return replace(
             self,
             text=self.text + other.text,

@@ -1,6 +1,7 @@
-"""The seam between an attempt and whatever generates: a small protocol, and the request it takes.
+"""The seam between an attempt and whatever generates: small protocols, and the requests they take.
 
-Implementations: ``deployments.engines.vllm``, ``deployments.engines.scripted`` (deterministic, for unit and chaos tests only).
+Implementations: ``deployments.engines.vllm``, ``deployments.engines.diffusers``, ``deployments.engines.scripted`` (deterministic,
+for unit and chaos tests only).
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from PIL.Image import Image
+
 from pipeline.delta import Delta
+from pipeline.image_parameters import ImageParameters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,6 +111,67 @@ class Engine(Protocol):
 
     async def abort(self, request_id: str) -> None:
         """Stop a request; its iterator ends with EngineError or is closed by its owner. Unknown ids are ignored."""
+        ...
+
+    async def check_health(self) -> None:
+        """Raise EngineDead if the engine cannot serve."""
+        ...
+
+    async def shutdown(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageRequest:
+    """One attempt at pictures."""
+
+    #: Unique per attempt, safe to log.
+    request_id: str
+    parameters: ImageParameters
+    #: The picture to start from, RGB; only for the task IMAGE.
+    source: Image | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PaintStep:
+    """So much of all pictures of a request is painted."""
+
+    #: Denoising steps, of all pictures together.
+    step: int
+    steps: int
+    #: A small WebP of what there is to see, at times; a few kilobytes.
+    preview: bytes = b""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Painted:
+    """A picture is ready."""
+
+    #: Which of the request's pictures, from 0.
+    index: int
+    seed: int
+    #: Exactly of the size that was asked for (before upscaling).
+    image: Image
+    #: What the pipeline used, as ``Sampler`` names it where it does.
+    scheduler: str = ""
+    #: How long the calls of the pipeline took that this request had a part in, up to now.
+    seconds: float = 0.0
+    #: The text had more words than the model reads.
+    cut_short: bool = False
+
+
+class Painter(Protocol):
+    """Paints pictures. One object serves many requests at once."""
+
+    #: As ``Engine.fingerprint``.
+    fingerprint: str
+
+    def paint(self, request: ImageRequest) -> AsyncGenerator[PaintStep | Painted, None]:
+        """Yield what happens; it ends when every picture was yielded. Closing the iterator withdraws the request: what is still
+        to be painted of it is not begun, and a call that nobody else waits for stops at its next step.
+
+        Raises:
+            As ``Engine.generate``.
+        """
         ...
 
     async def check_health(self) -> None:

@@ -12,6 +12,7 @@ import orjson
 
 from pipeline.cost import TEXT, to_thousandths
 from pipeline.engine import Parsing, SamplingParameters
+from pipeline.image_parameters import ImageParameters
 from pipeline.retry import DEFAULT_MAX_RETRIES
 from pipeline.states import Status
 
@@ -51,6 +52,8 @@ class NewPrompt:
     prompt: str
     prompt_token_ids: tuple[int, ...]
     sampling: SamplingParameters = field(default_factory=SamplingParameters)
+    #: How it is painted, for an image model; its prompt has no token ids.
+    image: ImageParameters | None = None
     max_retries: int = DEFAULT_MAX_RETRIES
     #: Higher runs first.
     priority: int = 0
@@ -88,6 +91,8 @@ class NewPrompt:
             "priority": self.priority,
             "sync": int(self.sync),
         }
+        if self.image is not None:
+            record["image"] = self.image.to_record()
         if self.history is not None:
             record["history"] = int(self.history)
         if self.type:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from pipeline.image_parameters import ImageTask
+
 
 class PromptType(StrEnum):
     """Values on the wire: the document's ("Prompt Types & Capabilities") and the original's further ones (contract
@@ -52,6 +54,11 @@ class PromptType(StrEnum):
     def needs_text(self) -> bool:
         """Whether the prompt must say something (document: "Generate random images without prompts")."""
         return self is not PromptType.UNCONDITIONAL_IMAGE_GENERATION
+
+    @property
+    def image_task(self) -> ImageTask:
+        """What its pictures are made from; only for those that make images."""
+        return ImageTask(self.capability)
 
     @property
     def capability(self) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.engine import SamplingParameters
+from pipeline.image_wish import ImageWish
 from pipeline.priority import NORMAL
 from pipeline.prompt_type import PromptType
 from pipeline.template import fill, fill_all
@@ -37,6 +38,10 @@ class PromptSubmission:
     type: PromptType = PromptType.TEXT_TO_TEXT
     #: Files of file-svc that belong to the prompt.
     file_ids: tuple[str, ...] = ()
+    #: How its picture is to be, of a type that makes one.
+    image: ImageWish | None = None
+    #: Of a picture on the internet that is to be one of the files; whoever accepts the prompt fetches it.
+    image_url: str | None = None
     #: Higher runs first, ``LOWEST`` to ``HIGHEST`` of ``pipeline.priority``.
     priority: int = NORMAL
     #: Text with ``{prompt}`` in it, None for the model's own chat template.

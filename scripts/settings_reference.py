@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from deployments.routing import FallbackRule, Routing
-from deployments.settings import ModelSpec, OpenAssistantSpec, RetentionSpec, Settings
+from deployments.settings import ImageSpec, ModelSpec, OpenAssistantSpec, RetentionSpec, Settings
 from pipeline.prompt_type import Capability
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
@@ -97,6 +97,7 @@ def kind(field: FieldInfo) -> str:
         "tuple[pydantic.types.SecretStr, ...]": "list of secrets",
         "dict[str, dict[str, float]]": "mapping of mappings",
         "dict[str, deployments.routing.FallbackRule]": "mapping",
+        "ImageSpec": "mapping",
         "dict[str, typing.Any]": "mapping",
         "tuple[deployments.settings.ModelSpec, ...]": "list of models",
         "tuple[pipeline.prompt_type.Capability, ...]": f"list of {', '.join(f'`{c}`' for c in Capability)}",
@@ -126,7 +127,7 @@ def default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
-    if value in ("", None, (), {}, RetentionSpec(), OpenAssistantSpec()) or value is PydanticUndefined:
+    if value in ("", None, (), {}, RetentionSpec(), OpenAssistantSpec(), ImageSpec()) or value is PydanticUndefined:
         return "*(none)*"
     return ", ".join(f"`{item}`" for item in value) if isinstance(value, tuple) else f"`{value}`"
 
@@ -146,6 +147,11 @@ def page() -> str:
             "",
             table,
             *rows(ModelSpec),
+            "",
+            "## `images` of an entry",
+            "",
+            table,
+            *rows(ImageSpec),
             "",
             "## `retention`",
             "",

@@ -74,7 +74,11 @@ class Ingress:
             signing_key(settings.jwt_private_key.get_secret_value(), settings.data_dir),
             lifetime_s=settings.access_token_hours * 3600,
         )
-        texts = {spec.id: await asyncio.to_thread(ModelText.open, spec, settings) for spec in settings.models}
+        texts = {
+            spec.id: await asyncio.to_thread(ModelText.open, spec, settings)
+            for spec in settings.models
+            if not spec.paints
+        }
         await PromptStore(self._client, keys).adopt_earlier_layout()
         self._routing = CurrentRouting(settings)
         self._files = await asyncio.to_thread(open_file_store, self._client, settings)

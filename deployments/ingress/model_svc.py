@@ -17,13 +17,13 @@ from deployments.ingress.model_state import ModelState, ServeControl, ServeView,
 from deployments.ingress.model_svc_operations import DONE, GET, HEALTH, LIST, PLATFORMS, STATUS, of_model
 from deployments.ingress.routing import RoutesBelow
 from deployments.routing import CurrentRouting
-from deployments.settings import ModelSpec, Settings, deployment_name
+from deployments.settings import ModelSpec, Settings
 from pipeline.errors import NotFound, ServerError
 from pipeline.store.connection import translated_errors
 from pipeline.store.queue import ModelQueue
 
 #: What an engine is called.
-_PLATFORM_NAMES = {"vllm": "vLLM", "scripted": "Scripted (for tests)"}
+_PLATFORM_NAMES = {"vllm": "vLLM", "diffusers": "Diffusers", "scripted": "Scripted (for tests)"}
 
 
 class NotStarted(ServerError):
@@ -96,7 +96,7 @@ class ModelSvc:
 
     async def _look(self, model: ModelSpec) -> tuple[int, ServeView | None]:
         """Replicas registered with the store, and Serve's view."""
-        view = await self._serve.view(deployment_name(model.id)) if self._serve else None
+        view = await self._serve.view(model.deployment) if self._serve else None
         with translated_errors():
             depth = await self._queues[model.id].depth()
         return depth.replicas, view

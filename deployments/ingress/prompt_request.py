@@ -15,7 +15,7 @@ from jsonschema.validators import validator_for
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from deployments.ingress.accepted import NO_CONTROLS, NOT_BLANK, NULL, Limited, Only, one_or_list
+from deployments.ingress.accepted import NO_CONTROLS, NOT_BLANK, Limited, Only, one_or_list
 from deployments.ingress.body import depth_exceeds, kind_of, printable
 from deployments.ingress.fields import (
     Boolean,
@@ -30,6 +30,7 @@ from deployments.ingress.fields import (
     has_controls,
     json_inside,
 )
+from deployments.ingress.image_request import StableDiffusion, TextToImage, image_wish
 from pipeline.engine import SamplingParameters
 from pipeline.errors import InvalidField, Shown
 from pipeline.priority import HIGHEST, LOWEST, NORMAL
@@ -179,14 +180,14 @@ class Vllm(WireModel):
 
 class Parameters(WireModel):
     text_to_text: TextToText | None = Field(default=None, description="an object")
-    text_to_image: Annotated[Object, Only(NULL)] | None = Field(default=None, description="an object")
+    text_to_image: TextToImage | None = Field(default=None, description="an object")
 
 
 class EngineParameters(WireModel):
     llama_cpp: LlamaCpp | None = Field(default=None, description="an object")
     llama_cpp_parameters: LlamaCpp | None = Field(default=None, description="an object")
     vllm: Vllm | None = Field(default=None, description="an object")
-    stable_diffusion: Annotated[Object, Only(NULL)] | None = Field(default=None, description="an object")
+    stable_diffusion: StableDiffusion | None = Field(default=None, description="an object")
 
 
 class PromptRequest(WireModel):
@@ -200,6 +201,7 @@ class PromptRequest(WireModel):
     max_retries: Annotated[Integer, Field(ge=0, le=100, description="an integer from 0 to 100")] | None = None
     history: Annotated[Boolean | None, SkipJsonSchema()] = Field(default=None, description="true or false")
     file_ids: Annotated[FileIds, SkipJsonSchema()] = ()
+    image_url: Annotated[PrivateText | None, SkipJsonSchema()] = Field(default=None, description="an https URL")
     parameters: Parameters | None = Field(default=None, description="an object")
     engine_parameters: EngineParameters | None = Field(default=None, description="an object")
     type: Annotated[
@@ -239,7 +241,9 @@ def parse_prompt_request(body: Mapping[str, Any]) -> PromptSubmission:
         template_name=request.template_name or None,
         variables=_variables(request.variables),
         sampling=_sampling(parameters.text_to_text or TextToText(), engine.vllm or Vllm()),
+        image=image_wish(parameters.text_to_image, engine.stable_diffusion) if prompt_type.makes_images else None,
         file_ids=request.file_ids,
+        image_url=request.image_url or None,
         parameters=_echo(body, "parameters"),
         engine_parameters=_echo(body, "engineParameters"),
     )
@@ -264,7 +268,7 @@ def _type(request: PromptRequest, parameters: Parameters, engine: EngineParamete
         if given is not None
     ]
     if request.type is None:
-        return infer_type(image_parameters=bool(images), has_files=bool(request.file_ids))
+        return infer_type(image_parameters=bool(images), has_files=bool(request.file_ids or request.image_url))
     if images and not request.type.makes_images:
         raise InvalidField(images[0], Shown("an object"), f"none with the type {request.type}")
     return request.type

@@ -14,6 +14,7 @@ from deployments.ingress import wire
 from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission, principal
 from deployments.ingress.body import read_json
 from deployments.ingress.ignored_keys import warnings_of
+from deployments.ingress.image_sources import ImageSources
 from deployments.ingress.notices import Notices
 from deployments.ingress.prompt_answer import prompt_answer, with_message
 from deployments.ingress.prompt_request import PromptRequest, parse_prompt_request
@@ -44,6 +45,7 @@ class PromptSvc:
         messages: MessageStore,
         threads: ThreadReader,
         notices: Notices,
+        sources: ImageSources,
     ) -> None:
         self._settings = settings
         self._service = service
@@ -51,6 +53,7 @@ class PromptSvc:
         self._messages = messages
         self._threads = threads
         self._notices = notices
+        self._sources = sources
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
         route = RoutesBelow("/prompt-svc", gate)
@@ -72,6 +75,10 @@ class PromptSvc:
         `templateName`: a saved template, in place of one among the parameters. `variables`: an object with a text for each
         `{name}` of the template, which need not have a `{prompt}` then. A template rules a history out.
 
+        For a picture: `fileIds` with one image of one's own to start from, or `imageUrl`, an https URL that is downloaded (where
+        the service allows downloads). `numIterations` (`n_iter`) times `batchSize` pictures, no more than the model's limit. An
+        image model reads the new prompt alone: no history.
+
         A prompt that failed for good, was cancelled, or is not finished within the server's limit is a 200 too: it was
         accepted, and ``prompt`` tells what became of it. A top-level ``error`` says so in words.
 
@@ -83,6 +90,7 @@ class PromptSvc:
         # At the top, where Go clients take keys that they do not know (contract §0.8).
         warnings = {"warnings": lines} if (lines := warnings_of(PromptRequest, body)) else {}
         check_priority(submission.priority, highest=HIGHEST if caller.is_admin else self._settings.max_user_priority)
+        submission = await self._sources.fetched(caller, submission)
         accepted = await self._service.submit(caller.user_id, submission)
         if not submission.sync:
             return _json(prompt_answer(accepted.prompt, accepted.queue_position) | warnings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isqrt
 
 from deployments.ingress.accepted import NULL, OBJECT_TEXT
 from deployments.ingress.operation import (
@@ -35,6 +36,25 @@ _BESIDE: Mapping[str, Schema] = {
 }
 
 
+def _image_limits(settings: Settings) -> Schema:
+    """Of the parameters of pictures, what every image model of the catalogue allows; none may be given where there is none."""
+    rules = [model.images for model in settings.models if model.paints]
+    if not rules:
+        return {
+            "parameters": {"properties": {"textToImage": NULL}},
+            "engineParameters": {"properties": {"stableDiffusion": NULL}},
+        }
+    side = {"maximum": isqrt(min(rule.max_pixels for rule in rules))}
+    images = {"maximum": min(rule.max_images for rule in rules)}
+    steps = {"maximum": min(rule.max_steps for rule in rules)}
+    size = {"width": side, "height": side, "steps": steps}
+    txt2img = {"properties": {**size, "num_inference_steps": steps, "batch_size": images}}
+    return {
+        "parameters": {"properties": {"textToImage": {"properties": {**size, "batchSize": images}}}},
+        "engineParameters": {"properties": {"stableDiffusion": {"properties": {"txt2Img": txt2img}}}},
+    }
+
+
 def submit(settings: Settings) -> Operation:
     """Of POST /prompt-svc/prompt, whose ``modelId`` and ``type`` the catalogue must know."""
     capabilities = {capability for model in settings.models for capability in model.capabilities}
@@ -57,6 +77,7 @@ def submit(settings: Settings) -> Operation:
                             "maximum": settings.max_user_priority,
                             "description": f"The highest runs first; an admin's may be up to {HIGHEST}",
                         },
+                        **_image_limits(settings),
                     }
                 },
             ]
@@ -116,7 +137,14 @@ CHUNK = Component(
     name="Chunk",
     schema=exactly(
         {"type": {"enum": ["progress", "done", "error", "canceled", "restart"]}, "promptId": STRING},
-        {"text": STRING, "messageId": STRING},
+        {
+            "text": STRING,
+            "messageId": STRING,
+            "step": {**INTEGER, "minimum": 1, "description": "Of a picture: so many of `steps` are done"},
+            "steps": {**INTEGER, "minimum": 1},
+            "preview": {**STRING, "description": "A small picture of what there is so far, as a data: URL"},
+            "fileIds": {**list_of(STRING), "description": "Of done: the answer's pictures"},
+        },
     ),
 )
 SUBSCRIBE = event_stream_of(CHUNK, last_event_id("^([0-9]{1,19}-[0-9]{1,19})?$"))

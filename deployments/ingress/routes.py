@@ -29,6 +29,7 @@ from deployments.ingress.firehose_svc import FirehoseSvc
 from deployments.ingress.front_page import FrontPage
 from deployments.ingress.grants import Grants
 from deployments.ingress.hub import Hub
+from deployments.ingress.image_sources import ImageSources
 from deployments.ingress.model_state import ServeControl
 from deployments.ingress.model_svc import ModelSvc
 from deployments.ingress.notices import Notices
@@ -120,15 +121,18 @@ def ingress_offer(
     events = UserEvents(EventLog(client, keys), hub, heartbeat_s=settings.sse_heartbeat_s)
     downloader = downloader or Downloader(enabled=settings.file_downloads, max_bytes=settings.max_download_bytes)
     queues = {spec.id: ModelQueue(client, keys, spec.id) for spec in settings.models}
-    service = PromptService(settings, prompts, hub, texts, default_model, templates, files=files, routing=routing)
     grants = Grants(settings.default_grants, PermitStore(client, keys))
+    sources = ImageSources(files, downloader, grants)
+    service = PromptService(
+        settings, prompts, hub, texts, default_model, templates, files=files, routing=routing, sources=sources
+    )
     revocations = Revocations(accounts.store)
     tickets = Tickets(TicketStore(client, keys))
     api_keys = ApiKeys(ApiKeyStore(client, keys), accounts)
     policies = Policies(PolicyStore(client, keys))
     services = (
         FrontPage(),
-        PromptSvc(settings, service, listing, messages, threads, Notices(client, keys, queues, serve)),
+        PromptSvc(settings, service, listing, messages, threads, Notices(client, keys, queues, serve), sources),
         TemplateSvc(settings, templates),
         ChatSvc(settings, ThreadStore(client, keys, prompts), messages, events, files=files),
         ModelSvc(settings, queues, default_model, serve, routing),

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from deployments.ingress.default_model import DefaultModel
 from deployments.ingress.hub import Hub
+from deployments.ingress.image_sources import ImageSources
 from deployments.ingress.model_choice import Choice, route
 from deployments.ingress.own_files import FileLookup, own_files
 from deployments.models import ModelText
@@ -16,6 +17,8 @@ from deployments.settings import ModelSpec, Settings
 from pipeline.engine import Parsing
 from pipeline.errors import ClientError, InvalidField, NotFound, Shown, StoreUnavailable
 from pipeline.ids import new_id
+from pipeline.image_parameters import ImageParameters, ImageTask
+from pipeline.image_wish import ImageWish
 from pipeline.prompt import Fallback, NewPrompt, Prompt, make_ref
 from pipeline.retry import DEFAULT_MAX_RETRIES
 from pipeline.states import Status
@@ -40,7 +43,13 @@ class PromptService:
         *,
         files: FileLookup,
         routing: CurrentRouting | None = None,
+        sources: ImageSources | None = None,
     ) -> None:
+        """
+        Args:
+            texts: by model id; image models have none.
+            sources: None: nobody looks at the pictures that prompts start from before a replica does.
+        """
         self._settings = settings
         self._prompts = prompts
         self._hub = hub
@@ -49,6 +58,7 @@ class PromptService:
         self._templates = templates
         self._files = files
         self._routing = routing or CurrentRouting(settings)
+        self._sources = sources
 
     async def submit(self, user_id: str, submission: PromptSubmission) -> Accepted:
         """Store and queue a prompt; when this returns, it is durable. An id the user has used before returns what is stored.
@@ -74,9 +84,12 @@ class PromptService:
         spec = choice.model
         submission = await self._with_saved_template(user_id, submission)
         submission = _parsed_by(spec, submission)
-        history = _history(submission)
-        await own_files(self._files, user_id, submission.file_ids)
-        token_ids = await self._texts[spec.id].render(submission)
+        history = _history(submission, spec)
+        files = await own_files(self._files, user_id, submission.file_ids)
+        image = _image_parameters(submission, spec) if spec.paints else None
+        if image is not None and image.task is ImageTask.IMAGE and self._sources is not None:
+            await self._sources.check(files)
+        token_ids = () if spec.paints else await self._texts[spec.id].render(submission)
         return NewPrompt(
             id=prompt_id,
             user_id=user_id,
@@ -85,6 +98,7 @@ class PromptService:
             prompt=submission.prompt,
             prompt_token_ids=token_ids,
             sampling=submission.sampling,
+            image=image,
             max_retries=DEFAULT_MAX_RETRIES if submission.max_retries is None else submission.max_retries,
             priority=submission.priority,
             sync=submission.sync,
@@ -121,14 +135,19 @@ class PromptService:
 
     async def _fallback(self, choice: Choice, submission: PromptSubmission) -> Fallback | None:
         """The prompt as the fallback model gets it, made now: whoever moves it later has no templates and tokenizers."""
-        if choice.fallback is None:
+        other = choice.fallback
+        if other is None:
             return None
         try:
-            token_ids = await self._texts[choice.fallback.id].render(submission)
+            if other.paints:
+                # It paints what was resolved for the first model, if that is within its own limits.
+                _image_parameters(submission, other)
+                return Fallback(model_id=other.id, prompt_token_ids=())
+            token_ids = await self._texts[other.id].render(submission)
         except ClientError:
             # It does not fit that model; it waits for its own.
             return None
-        return Fallback(model_id=choice.fallback.id, prompt_token_ids=token_ids)
+        return Fallback(model_id=other.id, prompt_token_ids=token_ids)
 
     async def _with_saved_template(self, user_id: str, submission: PromptSubmission) -> PromptSubmission:
         name = submission.template_name
@@ -213,9 +232,20 @@ def _parsed_by(spec: ModelSpec, submission: PromptSubmission) -> PromptSubmissio
     return replace(submission, sampling=replace(submission.sampling, parsing=Parsing()))
 
 
-def _history(submission: PromptSubmission) -> bool | None:
+def _image_parameters(submission: PromptSubmission, spec: ModelSpec) -> ImageParameters:
+    """How the model is to paint it. Raises InvalidField, or as ``PromptSubmission.text``."""
+    text = submission.text
+    return (submission.image or ImageWish()).resolve(
+        spec.images,
+        task=submission.type.image_task,
+        prompt=submission.prompt if text is None else text,
+        model_id=spec.id,
+    )
+
+
+def _history(submission: PromptSubmission, spec: ModelSpec) -> bool | None:
     """Whether the prompt gets its thread's history, None if the thread decides. A template is filled with the new prompt alone,
-    and a chat has its history in it.
+    a chat has its history in it, and an image model reads the new prompt alone.
 
     Raises:
         InvalidField: both were asked for.
@@ -223,6 +253,10 @@ def _history(submission: PromptSubmission) -> bool | None:
     if submission.messages is not None:
         if submission.history:
             raise InvalidField("history", Shown("true"), "false with messages, which are the history")
+        return False
+    if spec.paints:
+        if submission.history:
+            raise InvalidField("history", Shown("true"), f"false with {spec.id}, which paints the new prompt alone")
         return False
     if submission.template is None:
         return submission.history

@@ -93,14 +93,19 @@ def user_event(event: Event) -> dict[str, Any]:
 
 
 def chunk(event: ThreadEvent) -> dict[str, Any] | None:
-    """The stream chunk of an event: ``progress`` and ``done`` exactly as documented, with ``promptId`` beside; None for
-    entries clients have no use for. Types beyond the document: ``error``, ``canceled``, ``restart``."""
+    """The stream chunk of an event: ``progress`` and ``done`` exactly as documented, with ``promptId`` beside and, of
+    pictures, ``step`` of ``steps``, ``preview`` and ``fileIds``; None for entries clients have no use for. Types beyond the
+    document: ``error``, ``canceled``, ``restart``."""
     delta = event.entry.delta
     result: dict[str, Any] = {"promptId": event.prompt_id}
     if delta.kind is DeltaKind.CONTENT:
         if not delta.text:
             return None
         return {"text": delta.text, "type": "progress", **result}
+    if delta.kind is DeltaKind.STEP:
+        # The text is for clients that append whatever comes.
+        preview = {"preview": f"data:image/webp;base64,{delta.preview}"} if delta.preview else {}
+        return {"text": "", "type": "progress", **result, "step": delta.step, "steps": delta.steps, **preview}
     if delta.kind is DeltaKind.RESTART:
         return {"type": "restart", **result}
     if delta.kind is not DeltaKind.END:
@@ -110,4 +115,5 @@ def chunk(event: ThreadEvent) -> dict[str, Any] | None:
     if delta.finish_reason is FinishReason.ERROR:
         return {"text": delta.error or "", "type": "error", **result}
     text = {"text": delta.text} if delta.text else {}
-    return {**text, "messageId": event.entry.message_id, "type": "done", **result}
+    files = {"fileIds": list(event.entry.file_ids)} if event.entry.file_ids else {}
+    return {**text, "messageId": event.entry.message_id, "type": "done", **result, **files}

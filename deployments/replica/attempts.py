@@ -1,34 +1,26 @@
-"""Runs attempts: claim, generate, log, finish. The replica owns an attempt from its claim to its end; the router that asked
+"""Runs attempts, whatever they make: claim, work, the end. The replica owns an attempt from its claim on; the router that asked
 for it may die meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from typing import TypeVar
+from collections.abc import Callable
 
-import orjson
 from redis.exceptions import RedisError
 
-from deployments.replica.histories import Histories
-from deployments.replica.log_writer import RETRY_S, LogTail, LogWriter
+from deployments.replica.attempt_log import AttemptLog
+from deployments.replica.log_writer import LogTail, LogWriter
 from deployments.replica.outcome import Outcome
 from deployments.replica.permits import Permits
+from deployments.replica.persist import persist
+from deployments.replica.work import Work
 from deployments.tasks import Supervisor
-from pipeline.delta import TEXT_KINDS, Delta, DeltaKind, FinishReason
-from pipeline.engine import Engine, TextRequest
 from pipeline.errors import EngineDead, EngineError, PermanentEngineError, StaleLease, describe
-from pipeline.ids import new_id
 from pipeline.retry import RetryAfter, RetryPolicy
 from pipeline.store.attempts import AttemptStore, Claimed, UnreadableRecord
-from pipeline.store.connection import means_unavailable
 
 logger = logging.getLogger("ray.serve")
-
-T = TypeVar("T")
 
 
 class AttemptRunner:
@@ -38,8 +30,7 @@ class AttemptRunner:
         self,
         *,
         store: AttemptStore,
-        engine: Engine,
-        histories: Histories,
+        work: Work,
         model_id: str,
         replica: str,
         node: str,
@@ -49,8 +40,7 @@ class AttemptRunner:
         on_engine_death: Callable[[], None],
     ) -> None:
         self._store = store
-        self._engine = engine
-        self._histories = histories
+        self._work = work
         self._model_id = model_id
         self._replica = replica
         self._node = node
@@ -132,7 +122,7 @@ class AttemptRunner:
                 done, _ = await asyncio.wait({waiting}, timeout=self._lease_s / 3)
                 if done:
                     return waiting.result()
-                if not await self._persist(lambda: self._store.keep(ref, fence, lease_s=self._lease_s)):
+                if not await persist(lambda: self._store.keep(ref, fence, lease_s=self._lease_s)):
                     if waiting.done() and waiting.result():
                         # The last of the others ended while the store was asked: nobody else would open the door again.
                         self._permits.release_alone()
@@ -142,9 +132,9 @@ class AttemptRunner:
 
     async def _attempt(self, ref: str, fence: int) -> Outcome:
         try:
-            claimed = await self._persist(
+            claimed = await persist(
                 lambda: self._store.claim(
-                    ref, fence, replica=self._replica, lease_s=self._lease_s, fingerprint=self._engine.fingerprint
+                    ref, fence, replica=self._replica, lease_s=self._lease_s, fingerprint=self._work.fingerprint
                 )
             )
         except StaleLease:
@@ -159,7 +149,7 @@ class AttemptRunner:
             recorded = await self._generate_or_stop(claimed, tail)
         except EngineDead:
             # Every attempt of this engine died with it. Each says so for itself, then the replica goes.
-            await self._persist(lambda: self._store.lose(ref, fence, node=self._node))
+            await persist(lambda: self._store.lose(ref, fence, node=self._node))
             del self._running[ref]
             if not self._running:
                 self._on_engine_death()
@@ -175,7 +165,8 @@ class AttemptRunner:
 
     async def _generate_or_stop(self, claimed: Claimed, tail: LogTail) -> bool:
         """Generate until the end, or until the lease is lost, whichever is first. Whether the end was recorded."""
-        generation = asyncio.ensure_future(self._generate(claimed, tail))
+        log = AttemptLog(tail, self._writer, self._store)
+        generation = asyncio.ensure_future(self._work.answer(claimed, log))
         refusal = asyncio.ensure_future(tail.refused.wait())
         try:
             await asyncio.wait({generation, refusal}, return_when=asyncio.FIRST_COMPLETED)
@@ -189,97 +180,6 @@ class AttemptRunner:
             await asyncio.gather(generation, return_exceptions=True)
             await self._writer.take(tail)
 
-    async def _generate(self, claimed: Claimed, tail: LogTail) -> bool:
-        claimed = await self._with_history(claimed)
-        answer = [claimed.logged_text]
-        tokens = len(claimed.logged_token_ids)
-        thought = sum(len(delta.token_ids) for delta in claimed.logged if delta.kind is DeltaKind.THINKING)
-        request = TextRequest(
-            request_id=f"{new_id('att')}-{claimed.fence}",
-            prompt_token_ids=claimed.prompt_token_ids,
-            sampling=claimed.sampling,
-            logged_token_ids=claimed.logged_token_ids,
-            logged_text=claimed.logged_text,
-            logged=claimed.logged,
-        )
-        async with contextlib.aclosing(self._engine.generate(request)) as deltas:
-            async for delta in deltas:
-                tokens += len(delta.token_ids)
-                if delta.kind in TEXT_KINDS:
-                    answer.append(delta.text)
-                elif delta.kind is DeltaKind.THINKING:
-                    thought += len(delta.token_ids)
-                if delta.kind is DeltaKind.END:
-                    return await self._finish(claimed, tail, delta, "".join(answer), tokens=tokens, thought=thought)
-                if delta.kind is DeltaKind.RESTART:
-                    await self._append_now(tail, delta)
-                    answer.clear()
-                    tokens = thought = 0
-                else:
-                    self._writer.put(tail, delta)
-        raise EngineError("the engine ended the answer without saying so")
-
-    async def _with_history(self, claimed: Claimed) -> Claimed:
-        """The prompt as the model gets it. It is stored before anything comes of it, so that whoever resumes the answer goes on
-        from the same ids, whatever happens to the thread."""
-        wanted = claimed.history
-        if wanted is None:
-            return claimed
-        rendered = await self._persist(lambda: self._histories.render(wanted, claimed.sampling.max_tokens))
-        token_ids = claimed.prompt_token_ids if rendered is None else rendered
-        if not await self._persist(lambda: self._store.keep_rendered(claimed.ref, claimed.fence, token_ids)):
-            raise StaleLease
-        return replace(claimed, prompt_token_ids=token_ids, history=None)
-
-    async def _append_now(self, tail: LogTail, delta: Delta) -> None:
-        """Write one entry behind everything that waits, and nothing merged with it."""
-        await self._append_all(tail, [*await self._writer.take(tail), delta])
-
-    async def _append_all(self, tail: LogTail, entries: list[Delta]) -> None:
-        for entry in entries:
-            number = tail.written + 1
-            (written,) = await self._persist(
-                lambda entry=entry, number=number: self._store.append([(tail.ref, tail.fence, number, entry)])
-            )
-            if not written:
-                tail.refused.set()
-                raise StaleLease
-            tail.written = number
-
-    async def _finish(
-        self, claimed: Claimed, tail: LogTail, end: Delta, text: str, *, tokens: int, thought: int
-    ) -> bool:
-        """The last script: text that is not written yet travels in the end entry, so `done` and `completed` are one."""
-        pending = await self._writer.take(tail)
-        if tail.refused.is_set():
-            return False
-        if pending and pending[-1].kind is DeltaKind.CONTENT:
-            end = replace(
-                pending.pop().merged_with(end),
-                kind=DeltaKind.END,
-                finish_reason=end.finish_reason or FinishReason.STOP,
-            )
-        await self._append_all(tail, pending)
-        message_id = new_id("msg")
-        meta = {
-            "modelId": self._model_id,
-            "finishReason": end.finish_reason,
-            "promptTokens": len(claimed.prompt_token_ids),
-            "completionTokens": tokens,
-        }
-        if thought:
-            meta["reasoningTokens"] = thought
-        return await self._persist(
-            lambda: self._store.finish(
-                tail.ref,
-                tail.fence,
-                message_id=message_id,
-                text=text,
-                meta_json=orjson.dumps(meta).decode(),
-                end=end,
-            )
-        )
-
     async def _record_failure(self, ref: str, fence: int, failures: int, max_retries: int, error: Exception) -> bool:
         # Only our own errors are worded to be shown; the text of any other might quote the prompt.
         message = str(error) if isinstance(error, EngineError) else f"internal error ({type(error).__name__})"
@@ -290,15 +190,5 @@ class AttemptRunner:
         )
         if isinstance(decision, RetryAfter):
             delay_s = decision.delay_s
-            return await self._persist(lambda: self._store.retry_later(ref, fence, error=message, delay_s=delay_s))
-        return await self._persist(lambda: self._store.abandon(ref, fence, error=message))
-
-    async def _persist(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Call the store until it answers. A store that is away stops nothing; if it forgot the lease meanwhile, it says so."""
-        while True:
-            try:
-                return await call()
-            except RedisError as error:
-                if not means_unavailable(error):
-                    raise
-                await asyncio.sleep(RETRY_S)
+            return await persist(lambda: self._store.retry_later(ref, fence, error=message, delay_s=delay_s))
+        return await persist(lambda: self._store.abandon(ref, fence, error=message))

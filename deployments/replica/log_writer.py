@@ -6,16 +6,12 @@ import asyncio
 import contextlib
 from dataclasses import dataclass, field
 
-from redis.exceptions import RedisError
-
+from deployments.replica.persist import persist
 from pipeline.delta import Delta
 from pipeline.store.attempts import AttemptStore
-from pipeline.store.connection import means_unavailable
 
 #: Shortest time between two writes, seconds (DESIGN §3.3: coalesced, ≤ 30 ms).
 COALESCE_S = 0.03
-#: Pause before writing again to a store that was away, seconds.
-RETRY_S = 0.25
 
 
 @dataclass(slots=True, eq=False)
@@ -113,10 +109,4 @@ class LogWriter:
 
     async def _write_until_answered(self, entries: list[tuple[str, int, int, Delta]]) -> list[bool]:
         """A store that is away is waited for: entries carry their number, so writing one twice leaves one."""
-        while True:
-            try:
-                return await self._store.append(entries)
-            except RedisError as error:
-                if not means_unavailable(error):
-                    raise
-                await asyncio.sleep(RETRY_S)
+        return await persist(lambda: self._store.append(entries))

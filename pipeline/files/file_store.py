@@ -19,6 +19,7 @@ from pipeline.files.record import (
     FileLimits,
     FileRecord,
     FileTooLarge,
+    MadeFile,
     QuotaExceeded,
     UploadTooSlow,
     is_file_id,
@@ -33,6 +34,9 @@ PUT_S = 3600.0
 #: Time after that until it counts as dead and is swept, seconds. Ample: a process that was stopped for longer finds its upload
 #: gone, and the file is not kept.
 DEAD_S = 600.0
+#: Time for the end of the prompt to be recorded once its first file is made, seconds; then the file is swept. A store that is
+#: away for longer costs another attempt.
+MADE_S = 1800.0
 
 
 class FilesUnavailable(ServerError):
@@ -96,6 +100,30 @@ class FileStore:
         if replaced:
             await self._delete(replaced, owner)
         return record
+
+    async def make(self, owner: str, data: bytes, content_type: str, filename: str) -> MadeFile:
+        """Write what an attempt made for ``owner``. It is nobody's yet: the end of the prompt keeps it (``AttemptStore.finish``),
+        and without that it is dropped, by ``unmake`` or by whoever sweeps.
+
+        Raises:
+            FileTooLarge, QuotaExceeded: with nothing kept.
+            StoreUnavailable, FilesUnavailable: what there is of it is swept.
+        """
+        if len(data) > self.limits.file_bytes:
+            raise FileTooLarge(f"the file has {len(data)} bytes, allowed are {self.limits.file_bytes} bytes")
+        file_id = new_file_id()
+        await self._index.begin_made(file_id, owner, self.limits, size=len(data), dead_after_s=MADE_S)
+        try:
+            await self._write(file_id, _whole(data), granted=len(data), most=len(data))
+        except BaseException:
+            await self._give_up(file_id)
+            raise
+        return MadeFile(id=file_id, name=clean_name(filename), content_type=content_type, size=len(data))
+
+    async def unmake(self, made: Sequence[MadeFile]) -> None:
+        """Drop files of an attempt that did not end its prompt. Those that were kept after all stay."""
+        for file in made:
+            await self._give_up(file.id)
 
     async def _write(self, file_id: str, stream: AsyncIterator[bytes], *, granted: int, most: int) -> tuple[bytes, int]:
         """Write and publish the blob. Returns its first bytes and its size."""
@@ -222,6 +250,10 @@ class FileStore:
 
     def close(self) -> None:
         self._blobs.close()
+
+
+async def _whole(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 async def _pieces(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

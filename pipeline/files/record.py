@@ -54,6 +54,18 @@ class FileLimits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MadeFile:
+    """A file that an attempt made: its bytes are there, and it becomes the user's with the end of the prompt, or is swept."""
+
+    id: str
+    #: Cleaned (``names.clean_name``).
+    name: str
+    content_type: str
+    #: Bytes.
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FileRecord:
     """Metadata of a file whose bytes are all there."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -11,6 +12,8 @@ from redis.asyncio import Redis
 from pipeline.delta import TEXT_KINDS, Delta, DeltaKind, FinishReason
 from pipeline.engine import SamplingParameters
 from pipeline.errors import EngineError, StaleLease
+from pipeline.files.record import MadeFile
+from pipeline.image_parameters import ImageParameters
 from pipeline.prompt import pack_token_ids, sampling_from_record, unpack_token_ids
 from pipeline.store.keys import Keys
 from pipeline.store.logs import LogEntry, decode_entry, encode_delta
@@ -40,6 +43,17 @@ class HistoryWanted:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PicturesWanted:
+    """What an image prompt asks for, and whose files its pictures become."""
+
+    user_id: str
+    prompt_id: str
+    parameters: ImageParameters
+    #: Files of the user's that go with the prompt.
+    file_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Claimed:
     """An attempt that a replica has taken."""
 
@@ -58,6 +72,14 @@ class Claimed:
     history: HistoryWanted | None = None
     #: The same with what it was said to be: thoughts, calls of tools.
     logged: tuple[Delta, ...] = ()
+    #: Of an image prompt.
+    pictures: PicturesWanted | None = None
+    #: Whether readers saw anything of earlier attempts that no restart has made void.
+    shown: bool = False
+
+
+class FilesSwept(EngineError):
+    """The attempt's files were not kept in time and have been swept."""
 
 
 class UnreadableRecord(EngineError):
@@ -86,11 +108,14 @@ class AttemptStore:
         rows = await self._scripts.run("claim", ref, fence, replica, round(lease_s * 1e6), fingerprint)
         if not rows:
             raise StaleLease
-        (tokens, sampling, failures, max_retries, thread, user, _id, entries), raw_log, history = rows
+        (tokens, sampling, failures, max_retries, thread, user, prompt_id, entries, image, files), raw_log, history = (
+            rows
+        )
         try:
             answer = _since_restart([decode_entry(entry_id, fields) for entry_id, fields in raw_log])
             prompt_token_ids, parameters = unpack_token_ids(tokens), sampling_from_record(sampling)
             wanted = _history_wanted(user, thread, *history) if history else None
+            pictures = None if image is None else _pictures_wanted(user, prompt_id, image, files)
         except (ValueError, TypeError, KeyError) as error:
             raise UnreadableRecord(failures=int(failures), max_retries=int(max_retries)) from error
         return Claimed(
@@ -105,6 +130,8 @@ class AttemptStore:
             entries=int(entries),
             history=wanted,
             logged=tuple(entry.delta for entry in answer),
+            pictures=pictures,
+            shown=bool(answer),
         )
 
     async def keep_rendered(self, ref: str, fence: int, token_ids: tuple[int, ...]) -> bool:
@@ -131,9 +158,29 @@ class AttemptStore:
         )
         return Standing(standing), [ref.decode() for ref in gone]
 
-    async def finish(self, ref: str, fence: int, *, message_id: str, text: str, meta_json: str, end: Delta) -> bool:
-        """Complete the prompt with its answer. False if the attempt is stale."""
-        return bool(await self._scripts.run("finish", ref, fence, message_id, text, meta_json, *encode_delta(end)))
+    async def finish(
+        self,
+        ref: str,
+        fence: int,
+        *,
+        message_id: str,
+        text: str,
+        meta_json: str,
+        end: Delta,
+        files: Sequence[MadeFile] = (),
+    ) -> bool:
+        """Complete the prompt with its answer; the ``files`` become the user's and the answer's at the same moment. False if the
+        attempt is stale.
+
+        Raises:
+            FilesSwept: nothing was recorded.
+        """
+        made = [part for file in files for part in (file.id, file.size, file.name, file.content_type)]
+        arguments = (message_id, text, meta_json, len(files), *made, *encode_delta(end))
+        outcome = await self._scripts.run("finish", ref, fence, *arguments)
+        if outcome == -1:
+            raise FilesSwept
+        return bool(outcome)
 
     async def retry_later(self, ref: str, fence: int, *, error: str, delay_s: float) -> bool:
         """The attempt failed and another one is due in ``delay_s`` seconds. False if the attempt is stale."""
@@ -165,6 +212,15 @@ class AttemptStore:
 
 def _history_wanted(user: bytes, thread: bytes, place: bytes, prompt: bytes) -> HistoryWanted:
     return HistoryWanted(user_id=user.decode(), thread_id=thread.decode(), place=int(place), prompt=prompt.decode())
+
+
+def _pictures_wanted(user: bytes, prompt_id: bytes, image: bytes, files: bytes | None) -> PicturesWanted:
+    return PicturesWanted(
+        user_id=user.decode(),
+        prompt_id=prompt_id.decode(),
+        parameters=ImageParameters.from_record(image),
+        file_ids=tuple(json.loads(files or b"[]")),
+    )
 
 
 def _since_restart(log: list[LogEntry]) -> list[LogEntry]:

@@ -1,7 +1,10 @@
 """Metadata of files: space reserved before the first byte, the record once all are there, and what is left to clear up.
 
     begin ──> writing ──keep──> kept ──drop──┐
+          └─> made ────finish───> │          │
                  └───────drop (dead)─────────┴──> unsettled, until its blob is gone
+
+``made`` is what an attempt made: the script that ends its prompt keeps it, in the same step.
 
 A file is in ``unsettled_files`` from before its blob exists until it is kept, and again from its deletion until the blob is
 gone. So nothing has to be looked for in the blobs themselves, and files of others that lie beside them are never touched.
@@ -37,12 +40,31 @@ class FileIndex:
         self._scripts = Scripts(client, keys.namespace)
 
     async def begin(self, file_id: str, user_id: str, limits: FileLimits, *, wanted: int, dead_after_s: float) -> int:
-        """Reserve up to ``wanted`` bytes. Returns how many the file may have, fewer where the user has less left.
+        """Reserve up to ``wanted`` bytes for an upload. Returns how many the file may have, fewer where the user has less left.
 
         Raises:
             QuotaExceeded: of bytes or of files.
             TooManyUploads: of this user at the same time.
         """
+        return await self._begin(file_id, user_id, limits, wanted, dead_after_s, "writing")
+
+    async def begin_made(
+        self, file_id: str, user_id: str, limits: FileLimits, *, size: int, dead_after_s: float
+    ) -> None:
+        """Reserve ``size`` bytes for what an attempt made; it is no upload of the user's.
+
+        Raises:
+            QuotaExceeded: of bytes or of files.
+        """
+        granted = await self._begin(file_id, user_id, limits, size, dead_after_s, "made")
+        if granted < size:
+            await self.drop_dead(file_id)
+            await self.settled(file_id)
+            raise QuotaExceeded(f"the user's files would take more than {limits.user_bytes} bytes")
+
+    async def _begin(
+        self, file_id: str, user_id: str, limits: FileLimits, wanted: int, dead_after_s: float, state: str
+    ) -> int:
         with translated_errors():
             outcome = await self._scripts.run(
                 "file_begin",
@@ -53,6 +75,7 @@ class FileIndex:
                 limits.user_files,
                 MOST_WRITING,
                 round(dead_after_s * 1e6),
+                state,
             )
         if outcome == b"bytes":
             raise QuotaExceeded(f"the files of this user take all they may: {limits.user_bytes} bytes")
@@ -95,7 +118,7 @@ class FileIndex:
 
     async def drop_dead(self, file_id: str) -> bool:
         """Forget a file that did not become whole. Returns whether its blob may be removed: it may not if it is kept."""
-        return await self._drop(file_id, "", "writing") != b"stays"
+        return await self._drop(file_id, "", "dead") != b"stays"
 
     async def _drop(self, file_id: str, user_id: str, state: str) -> bytes:
         with translated_errors():

@@ -16,6 +16,8 @@ from pipeline.store.keys import Keys
 #: Field names of an entry are one letter: they are stored with every token.
 _KIND, _CHOICE, _TEXT, _IDS, _REASON, _ERROR, _MESSAGE = "k", "c", "t", "i", "r", "e", "m"
 _TOOL, _LOGPROBS = "o", "l"
+#: Of pictures: "step/steps", the preview, and on the end entry the JSON list of their files' ids, which finish.lua writes.
+_STEP, _PREVIEW, _FILES = "s", "p", "f"
 
 #: Entries as the client returns them: id and fields.
 RawPage: TypeAlias = list[tuple[bytes, dict[bytes, bytes]]]
@@ -30,6 +32,8 @@ class LogEntry:
     delta: Delta
     #: Id of the answer's chat message; only on the end entry of a completed prompt.
     message_id: str = ""
+    #: Ids of the answer's files; as above.
+    file_ids: tuple[str, ...] = ()
 
 
 def encode_delta(delta: Delta) -> list[str | bytes]:
@@ -39,6 +43,10 @@ def encode_delta(delta: Delta) -> list[str | bytes]:
         fields += [_CHOICE, str(delta.choice)]
     if delta.text:
         fields += [_TEXT, delta.text]
+    if delta.steps:
+        fields += [_STEP, f"{delta.step}/{delta.steps}"]
+    if delta.preview:
+        fields += [_PREVIEW, delta.preview]
     if delta.token_ids:
         fields += [_IDS, pack_token_ids(delta.token_ids)]
     if delta.finish_reason is not None:
@@ -66,12 +74,16 @@ def decode_rung_entry(number: int, document: bytes) -> LogEntry:
 
 def _entry(number: int, fields: Mapping[str, str], token_ids: tuple[int, ...]) -> LogEntry:
     reason = fields.get(_REASON)
+    step, _, steps = fields.get(_STEP, "0/0").partition("/")
     return LogEntry(
         number=number,
         delta=Delta(
             kind=DeltaKind(fields.get(_KIND, "")),
             choice=int(fields.get(_CHOICE, 0)),
             text=fields.get(_TEXT, ""),
+            step=int(step),
+            steps=int(steps),
+            preview=fields.get(_PREVIEW, ""),
             token_ids=token_ids,
             finish_reason=None if reason is None else FinishReason(reason),
             error=fields.get(_ERROR),
@@ -79,6 +91,7 @@ def _entry(number: int, fields: Mapping[str, str], token_ids: tuple[int, ...]) -
             logprobs=_logprobs(fields[_LOGPROBS]) if _LOGPROBS in fields else (),
         ),
         message_id=fields.get(_MESSAGE, ""),
+        file_ids=tuple(orjson.loads(fields.get(_FILES, "[]"))),
     )
 
 

@@ -28,7 +28,7 @@ BODIES: dict[str, tuple[bytes | dict[str, Any], int, str]] = {
     "no tokens": ({**GOOD, "engineParameters": {"vllm": {"max_tokens": 0}}}, 400, "engineParameters.vllm.max_tokens"),
     "unknown engine key": ({**GOOD, "engineParameters": {"vllm": {"prompt_embeds": "x"}}}, 400, "prompt_embeds"),
     "template without prompt": ({**GOOD, "parameters": {"textToText": {"template": "hi"}}}, 400, "template"),
-    "image parameters": ({**GOOD, "parameters": {"textToImage": {"width": 512}}}, 400, "image"),
+    "image parameters": ({**GOOD, "parameters": {"textToImage": {"width": 0}}}, 400, "textToImage.width"),
     "a type nobody knows": ({**GOOD, "type": "Poetry"}, 400, "type"),
     "a type nobody can": ({**GOOD, "type": "Text-to-Speech"}, 400, "text-to-speech"),
     "a type the model cannot": (

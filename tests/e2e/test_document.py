@@ -30,8 +30,8 @@ ANSWERED_S = 240
 _CATALOGUE = yaml.safe_load((ROOT / "serve_config.yaml").read_text(encoding="utf-8"))["applications"][0]["args"][
     "models"
 ]
-#: What some model of the catalogue can do beside text.
-CAPABILITIES = {capability for model in _CATALOGUE for capability in model.get("capabilities", ())}
+#: What some model of the service can do beside text: one of the catalogue, or the one that stands in for a painter.
+CAPABILITIES = {capability for model in _CATALOGUE for capability in model.get("capabilities", ())} | {"text-to-image"}
 
 
 def missing_capability(submission: Call) -> str | None:

@@ -150,7 +150,7 @@ async def ingress_app(redis_url: str, **settings: Any) -> AsyncIterator[IngressA
         RedisAccounts(client, AccountKeys(parsed.redis_namespace)),
         Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)),
     )
-    texts = {spec.id: ModelText.open(spec, parsed) for spec in parsed.models}
+    texts = {spec.id: ModelText.open(spec, parsed) for spec in parsed.models if not spec.paints}
     files = open_file_store(client, parsed)
     routing = CurrentRouting(parsed)
     anonymous = (

@@ -15,8 +15,9 @@ from redis.exceptions import RedisError
 from pipeline.delta import TEXT_KINDS, Delta, DeltaKind, FinishReason
 from pipeline.engine import SamplingParameters
 from pipeline.errors import StaleLease
+from pipeline.files.record import MadeFile
 from pipeline.states import Status, advance
-from pipeline.store.attempts import Claimed, HistoryWanted, Standing, _since_restart
+from pipeline.store.attempts import Claimed, HistoryWanted, PicturesWanted, Standing, _since_restart
 from pipeline.store.logs import LogEntry, decode_entry, encode_delta
 
 
@@ -38,6 +39,9 @@ class StoredPrompt:
     #: Of the retry that was asked for, seconds.
     delay_s: float | None = None
     history: HistoryWanted | None = None
+    pictures: PicturesWanted | None = None
+    #: Those that the end kept.
+    files: tuple[MadeFile, ...] = ()
     log: list[LogEntry] = field(default_factory=list)
     message_text: str | None = None
     message_meta: str = ""
@@ -104,6 +108,8 @@ class MemoryAttempts:
             entries=len(prompt.log),
             history=prompt.history,
             logged=tuple(entry.delta for entry in answer),
+            pictures=prompt.pictures,
+            shown=bool(answer),
         )
 
     async def keep_rendered(self, ref: str, fence: int, token_ids: tuple[int, ...]) -> bool:
@@ -133,13 +139,23 @@ class MemoryAttempts:
         gone = [ref for ref, fence in leases if (p := self._owned(ref, fence)) is None or p.holder != replica]
         return Standing.SERVING if replica in self.replicas else Standing.UNKNOWN, gone
 
-    async def finish(self, ref: str, fence: int, *, message_id: str, text: str, meta_json: str, end: Delta) -> bool:
+    async def finish(
+        self,
+        ref: str,
+        fence: int,
+        *,
+        message_id: str,
+        text: str,
+        meta_json: str,
+        end: Delta,
+        files: Sequence[MadeFile] = (),
+    ) -> bool:
         await self._call("finish")
         prompt = self._owned(ref, fence)
         if prompt is None:
             return False
         self._end(prompt, "finish")
-        prompt.message_text, prompt.message_meta = text, meta_json
+        prompt.message_text, prompt.message_meta, prompt.files = text, meta_json, tuple(files)
         prompt.add(end, message_id)
         return True
 

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from deployments.replica import attempts, log_writer
+from deployments.replica import persist
 from deployments.tasks import Supervisor
 from tests.unit.replicas import NewReplica, make_replica
 
@@ -15,8 +15,7 @@ from tests.unit.replicas import NewReplica, make_replica
 @pytest.fixture
 async def new_replica(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NewReplica]:
     """Makes replicas that do not pause before they ask the store again."""
-    monkeypatch.setattr(attempts, "RETRY_S", 0)
-    monkeypatch.setattr(log_writer, "RETRY_S", 0)
+    monkeypatch.setattr(persist, "RETRY_S", 0)
     supervisor = Supervisor()
     yield partial(make_replica, supervisor)
     await supervisor.stop()

@@ -9,6 +9,7 @@ from typing import Any
 
 from deployments.engines.scripted import ScriptedEngine, ScriptedRenderer, expected_answer
 from deployments.replica.attempts import AttemptRunner, Outcome
+from deployments.replica.text_answers import TextAnswers
 from deployments.settings import ModelSpec
 from deployments.tasks import Supervisor
 from pipeline.delta import Delta
@@ -80,8 +81,7 @@ def make_replica(
     deaths: list[str] = []
     runner = AttemptRunner(
         store=store,  # type: ignore[arg-type]
-        engine=engine,  # type: ignore[arg-type]
-        histories=histories,
+        work=TextAnswers(store=store, engine=engine, histories=histories, model_id="m"),  # type: ignore[arg-type]
         model_id="m",
         replica="replica",
         node="node",

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.exceptions import ResponseError
 
-from deployments.replica import log_writer
+from deployments.replica import log_writer, persist
 from deployments.replica.log_writer import LogTail, LogWriter
 from pipeline.delta import Delta
 from tests.unit.attempts_in_memory import MemoryAttempts, StoredPrompt, away
@@ -123,7 +123,7 @@ async def test_taking_what_is_unwritten_waits_for_the_write_under_way(writer: Lo
 async def test_a_store_that_is_away_is_waited_for(
     writer: LogWriter, store: MemoryAttempts, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(log_writer, "RETRY_S", 0)
+    monkeypatch.setattr(persist, "RETRY_S", 0)
     store.failing = [away(), away()]
     of_a = tail()
     writer.put(of_a, delta("one"))

@@ -14,7 +14,9 @@ from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission, ung
 from deployments.ingress.fields import Boolean, Integer, Number, Object, Strings, Text, WireModel
 from deployments.ingress.openapi import document, undocumented
 from deployments.ingress.operation import STRING, Component, Operation, exactly
+from deployments.ingress.prompt_svc_operations import submit
 from deployments.ingress.web import web_app
+from deployments.settings import Settings
 from tests.unit.snapshot import FOLDER
 from tests.unit.whole_table import own_routes
 
@@ -91,6 +93,62 @@ def test_a_submission_may_be_of_what_the_catalogue_can_do():
     assert not is_valid(request, {"prompt": "x", "modelId": "another"})
     assert not is_valid(request, {"prompt": "x", "type": "Text-to-Image"})
     assert not is_valid(request, {"prompt": "x", "priority": 3})
+
+
+def catalogue(*models: Any) -> Any:
+    """The schema of a submission with these models."""
+    settings = Settings.parse({"redis_url": "redis://none.invalid", "models": models})
+    route = GuardedRoute("POST", "/x", lambda _: None, access=Access.PUBLIC, gate=NO_GATE, operation=submit(settings))  # type: ignore[arg-type]
+    made = document([route])
+    schema = made["paths"]["/x"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    return Draft202012Validator({**schema, "components": made["components"]})
+
+
+TEXT = {"id": "org/small", "engine": "scripted", "source": "none"}
+PAINTER = {
+    "id": "org/painter",
+    "engine": "diffusers",
+    "source": "none",
+    "images": {"max_pixels": 1024 * 1024, "max_images": 2, "max_steps": 50},
+}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"parameters": {"textToImage": {}}},
+        {"parameters": {"textToImage": {"width": 1024, "height": "8", "steps": 50, "batchSize": 2, "seed": -1}}},
+        {
+            "parameters": {
+                "textToImage": {"aspectRatio": "16:9", "scheduler": "Euler a", "styles": "ink", "format": "jpg"}
+            }
+        },
+        {"engineParameters": {"stableDiffusion": {"txt2Img": {"cfg_scale": "7.5", "num_inference_steps": 50}}}},
+        {"engineParameters": {"stableDiffusion": {"txt2Img": {"tiling": False, "restore_faces": False}}}},
+    ],
+)
+def test_parameters_of_pictures_are_described_where_a_model_paints(body: Any):
+    assert catalogue(TEXT, PAINTER).is_valid({"prompt": "x", **body})
+    assert not catalogue(TEXT).is_valid({"prompt": "x", **body})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"parameters": {"textToImage": {"width": 1025}}},
+        {"parameters": {"textToImage": {"height": 7}}},
+        {"parameters": {"textToImage": {"batchSize": 3}}},
+        {"parameters": {"textToImage": {"restoreFaces": True}}},
+        {"parameters": {"textToImage": {"aspectRatio": "0:1"}}},
+        {"parameters": {"textToImage": {"scheduler": "magic"}}},
+        {"parameters": {"textToImage": {"format": "gif"}}},
+        {"parameters": {"textToImage": 7}},
+        {"engineParameters": {"stableDiffusion": {"txt2Img": {"steps": 51}}}},
+        {"engineParameters": {"stableDiffusion": {"txt2Img": {"tiling": True}}}},
+    ],
+)
+def test_what_no_model_paints_is_not_valid_and_refused(body: Any):
+    assert not catalogue(TEXT, PAINTER).is_valid({"prompt": "x", **body})
 
 
 def test_names_are_unique_and_references_lead_somewhere():

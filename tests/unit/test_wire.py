@@ -81,8 +81,8 @@ ANSWER = Message(
 )
 
 
-def event(delta: Delta, number: int = 1, message_id: str = "") -> ThreadEvent:
-    entry = LogEntry(number=number, delta=delta, message_id=message_id)
+def event(delta: Delta, number: int = 1, message_id: str = "", *file_ids: str) -> ThreadEvent:
+    entry = LogEntry(number=number, delta=delta, message_id=message_id, file_ids=file_ids)
     return ThreadEvent(cursor=Cursor(place=3, number=number), prompt_id="prom-1", entry=entry)
 
 
@@ -95,6 +95,11 @@ EVENTS = {
     "error": event(Delta(kind=DeltaKind.END, finish_reason=FinishReason.ERROR, error="the engine failed"), 2),
     "canceled": event(Delta(kind=DeltaKind.END, finish_reason=FinishReason.CANCELED), 2),
     "restart": event(Delta(kind=DeltaKind.RESTART), 2),
+    "a step of a picture": event(Delta(kind=DeltaKind.STEP, step=3, steps=20), 1),
+    "a step with a preview": event(Delta(kind=DeltaKind.STEP, step=4, steps=20, preview="UklGRg=="), 2),
+    "done with pictures": event(
+        Delta(kind=DeltaKind.END, text="Here is your image.", finish_reason=FinishReason.STOP), 3, "msg-1", "file-1"
+    ),
 }
 
 
@@ -173,6 +178,9 @@ class Stub:
     async def submit(self, user_id: str, submission: Any) -> Accepted:
         self.asked.append((user_id, submission.prompt))
         return Accepted(prompt=WAITING, is_new=True, queue_position=self.position)
+
+    async def fetched(self, caller: Any, submission: Any) -> Any:
+        return submission
 
     async def read(self, user_id: str, prompt_id: str) -> tuple[Prompt, int | None]:
         self.asked.append((user_id, prompt_id))

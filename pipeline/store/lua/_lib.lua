@@ -243,6 +243,8 @@ local function close(p, status, now, fields)
   redis.call('HDEL', K.prompt(p.ref), 'tokens', 'sampling', 'fallback', 'fallback_tokens')
   redis.call('ZREM', K.thread_open(p.thread), p.ref)
   log_append(p, fields, true)
+  -- What was seen of a picture while it was painted is of no use any more, and some of it is large.
+  if redis.call('HDEL', K.prompt(p.ref), 'image') == 1 then redis.call('XTRIM', K.log(p.ref), 'MAXLEN', 1) end
   release_next(p.thread, p.model)
 end
 
@@ -307,6 +309,22 @@ local function crashed(p, now, counted)
     redis.call('HSET', K.prompt(p.ref), 'error', 'the replica that ran this prompt died')
   end
   requeue(p, now)
+end
+
+-- Record a file whose blob is published, and charge what it really takes; `state` is the one it had. Returns when it was created.
+local function keep_file(id, user, state, kind, digest, size, fields)
+  local list = K.user_files(kind, user)
+  -- Later than the one before, also within a microsecond or after the clock was set back: pages go by it.
+  local latest = redis.call('ZREVRANGE', list, 0, 0, 'WITHSCORES')
+  local created = int(math.max(now_us(), tonumber(latest[2] or '0') + 1))
+  local reserved = tonumber(redis.call('HGET', K.file(id), 'size'))
+  redis.call('HSET', K.file(id), 'state', 'kept', 'kind', kind, 'digest', digest, 'size', int(size), 'created', created,
+    unpack(fields))
+  redis.call('HINCRBY', K.file_usage(user), 'bytes', int(size - reserved))
+  if state == 'writing' then redis.call('HINCRBY', K.file_usage(user), 'writing', -1) end
+  redis.call('ZADD', list, created, id)
+  redis.call('ZREM', K.unsettled_files(), id)
+  return created
 end
 
 local function count_permits(model)

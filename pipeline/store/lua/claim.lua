@@ -18,5 +18,6 @@ redis.call('HSET', key, 'holder', replica, 'node', redis.call('HGET', K.nodes(p.
 redis.call('ZADD', K.leases(p.model), int(now_us() + lease_us), ref)
 local history = {}
 if redis.call('HGET', key, 'history') == '1' then history = redis.call('HMGET', key, 'place', 'prompt') end
-return { redis.call('HMGET', key, 'tokens', 'sampling', 'failures', 'max_retries', 'thread', 'user', 'id', 'entries'),
+return { redis.call('HMGET', key, 'tokens', 'sampling', 'failures', 'max_retries', 'thread', 'user', 'id', 'entries', 'image',
+    'file_ids'),
   redis.call('XRANGE', K.log(ref), '-', '+'), history }

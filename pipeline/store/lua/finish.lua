@@ -1,9 +1,16 @@
--- Complete a prompt: answer message, end of the log, status, all at once.
--- ARGV: ref, fence, message id, answer text, message meta (JSON), then the fields of the end entry.
--- Returns 1, or 0 if the attempt no longer owns the prompt.
+-- Complete a prompt: answer message, its files, end of the log, status, all at once.
+-- ARGV: ref, fence, message id, answer text, message meta (JSON), how many files the attempt made, for each of them id, size, name
+-- and type, then the fields of the end entry.
+-- Returns 1, 0 if the attempt no longer owns the prompt, or -1 if a file counted as dead already; then nothing is changed.
 local ref, fence, message, text, meta = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local behind_files = 8 + 4 * tonumber(ARGV[7])
 local p = owned(ref, fence)
 if not p then return 0 end
+local files = {}
+for i = 8, behind_files - 1, 4 do
+  if redis.call('HGET', K.file(ARGV[i]), 'state') ~= 'made' then return -1 end
+  files[#files + 1] = ARGV[i]
+end
 local now = now_us()
 local thread_id = redis.call('HGET', K.prompt(ref), 'thread')
 redis.call('HSET', K.message(p.user .. '/' .. message), 'id', message, 'thread', thread_id, 'text', text,
@@ -11,7 +18,15 @@ redis.call('HSET', K.message(p.user .. '/' .. message), 'id', message, 'thread',
 redis.call('ZADD', K.thread_messages(p.thread), p.place * 2, message)
 redis.call('HSET', K.prompt(ref), 'message', message, 'error', '')
 local fields = { 'm', message }
-for i = 7, #ARGV do fields[#fields + 1] = ARGV[i] end
+if #files > 0 then
+  for i = 8, behind_files - 1, 4 do
+    keep_file(ARGV[i], p.user, 'made', 'uploads', '', tonumber(ARGV[i + 1]), { 'name', ARGV[i + 2], 'type', ARGV[i + 3], 'url', '' })
+  end
+  local ids = cjson.encode(files)
+  redis.call('HSET', K.message(p.user .. '/' .. message), 'files', ids)
+  fields[3], fields[4] = 'f', ids
+end
+for i = behind_files, #ARGV do fields[#fields + 1] = ARGV[i] end
 tell(p.user, 'chatMessageAdded', 'threadId', thread_id)
 close(p, 'completed', now, fields)
 tell_finished(p)
