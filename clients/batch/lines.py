@@ -19,6 +19,7 @@ KEYS = frozenset(
         "maxRetries",
         "history",
         "fileIds",
+        "imageUrl",
         "parameters",
         "engineParameters",
         "type",

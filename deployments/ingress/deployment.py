@@ -118,7 +118,8 @@ class Ingress:
         self, prompt_id: str, user: str | None = None, after: int = 0
     ) -> AsyncGenerator[dict[str, Any], None]:
         """The answer as it is written (``handle.options(stream=True)``): the entries of the prompt's log behind number ``after``,
-        ``{"number", "kind", "choice"?, "text"?, "finishReason"?, "error"?, "messageId"?}``, to the one of kind ``end``."""
+        ``{"number", "kind", "choice"?, "text"?, "step"?, "steps"?, "preview"?, "finishReason"?, "error"?, "messageId"?,
+        "fileIds"?}``, to the one of kind ``end``."""
         async with aclosing(self._offer.calls.stream(prompt_id, user, after)) as entries:
             async for entry in entries:
                 yield entry

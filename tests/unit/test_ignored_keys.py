@@ -22,7 +22,7 @@ def warnings(**body: Any) -> list[str]:
         {"threadId": "t", "PRIORITY": 1, "sync": "true", "fileIds": []},
         {"parameters": {"textToText": {"maxTokens": 1, "TOPP": 1}}, "engineParameters": {"vllm": {"max_tokens": 3}}},
         # What a model does not look into, and what is there as if it were not.
-        {"parameters": {"textToImage": {"anything": 1}, "textToText": {"jsonSchema": {"properties": {}}}}},
+        {"parameters": {"textToImage": {"seed": 1}, "textToText": {"jsonSchema": {"properties": {}}}}},
         {"variables": {"anything": "x"}, "unknown": None},
         # Wrong types are errors, elsewhere.
         {"parameters": 3},

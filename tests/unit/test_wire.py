@@ -228,7 +228,8 @@ def client(stub: Stub, token: str = "user") -> httpx.AsyncClient:
         models=[],
     )
     service: Any = stub
-    app = web_app(PromptSvc(settings, service, service, service, service, service).routes(Gate(AnyToken())))  # type: ignore[arg-type]
+    svc = PromptSvc(settings, service, service, service, service, notices=service, sources=service)
+    app = web_app(svc.routes(Gate(AnyToken())))  # type: ignore[arg-type]
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app), base_url="http://t", headers={"Authorization": f"Bearer {token}"}
     )

@@ -22,12 +22,18 @@ def entry_object(entry: LogEntry) -> dict[str, Any]:
         result["choice"] = delta.choice
     if delta.text:
         result["text"] = delta.text
+    if delta.steps:
+        result |= {"step": delta.step, "steps": delta.steps}
+    if delta.preview:
+        result["preview"] = delta.preview
     if delta.finish_reason is not None:
         result["finishReason"] = delta.finish_reason.value
     if delta.error:
         result["error"] = delta.error
     if entry.message_id:
         result["messageId"] = entry.message_id
+    if entry.file_ids:
+        result["fileIds"] = list(entry.file_ids)
     return result
 
 
