@@ -11,16 +11,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deployments.ingress.api_keys import ApiKeys
+from deployments.ingress.bearers import Bearers
 from deployments.ingress.client_address import client_address
 from deployments.ingress.doors.door import Door
 from deployments.ingress.grants import Grants
 from deployments.ingress.operation import Operation
 from deployments.ingress.policies import Policies
 from deployments.ingress.principal import Principal
-from deployments.ingress.revocations import Revocations
 from deployments.ingress.tickets import PARAMETER, Tickets
-from deployments.ingress.tokens import Tokens
 from pipeline.errors import Denied, NotFound, Unauthorized
 from pipeline.policy import Call
 
@@ -81,29 +79,23 @@ class Gate:
 
     def __init__(
         self,
-        tokens: Tokens,
+        bearers: Bearers,
         *,
         grants: Grants | None = None,
-        revocations: Revocations | None = None,
         tickets: Tickets | None = None,
-        api_keys: ApiKeys | None = None,
         policies: Policies | None = None,
         trusted_proxies: int = 0,
     ) -> None:
         """
         Args:
             grants: who may do what; without them what roles give by default.
-            revocations: without them a token is good until it expires.
             tickets: without them no ticket opens anything.
-            api_keys: without them no API key opens anything.
             policies: without them nothing is limited.
             trusted_proxies: as in ``client_address``.
         """
-        self._tokens = tokens
+        self._bearers = bearers
         self._grants = grants or Grants()
-        self._revocations = revocations
         self._tickets = tickets
-        self._api_keys = api_keys
         self._policies = policies
         self._trusted_proxies = trusted_proxies
 
@@ -139,17 +131,12 @@ class Gate:
         if not headers and len(tickets) == 1 and route.opened_by_ticket and request.method == "GET" and self._tickets:
             resumes = bool(request.headers.get("last-event-id"))
             caller = await self._tickets.redeem(tickets[0], stream=request.scope["path"], resumes=resumes)
-        elif len(headers) == 1:
-            token = _bearer(headers[0])
-            if self._api_keys is not None and self._api_keys.looks_like_one(token):
-                return await self._api_keys.holder(token)
-            caller = Principal.of(self._tokens.verify(token))
-        else:
+            # A ticket is as good as the token that it was made with.
+            await self._bearers.check(caller)
+            return caller
+        if len(headers) != 1:
             raise Unauthorized
-        # Of a ticket it is the token that it was made with.
-        if self._revocations is not None:
-            await self._revocations.check(caller)
-        return caller
+        return await self._bearers.holder(_bearer(headers[0]))
 
 
 def _bearer(header: str) -> str:

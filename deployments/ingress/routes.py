@@ -13,6 +13,7 @@ from deployments.ingress import wire
 from deployments.ingress.api_key_svc import ApiKeySvc
 from deployments.ingress.api_keys import ApiKeys
 from deployments.ingress.auth import Gate, GuardedRoute
+from deployments.ingress.bearers import Bearers
 from deployments.ingress.chat_svc import ChatSvc
 from deployments.ingress.default_model import DefaultModel
 from deployments.ingress.doors.handle.callers import Callers
@@ -129,6 +130,7 @@ def ingress_offer(
     revocations = Revocations(accounts.store)
     tickets = Tickets(TicketStore(client, keys))
     api_keys = ApiKeys(ApiKeyStore(client, keys), accounts)
+    bearers = Bearers(tokens, revocations=revocations, api_keys=api_keys)
     policies = Policies(PolicyStore(client, keys))
     services = (
         FrontPage(),
@@ -151,23 +153,22 @@ def ingress_offer(
             keys,
             accounts=accounts,
             tokens=tokens,
+            bearers=bearers,
             service=service,
             threads=threads,
             texts=texts,
             queues=queues,
         ),
-        semoss_service(settings, client, keys, service, threads, accounts, tokens, supervisor),
-        llm_inference_door(settings, service, threads, tokens, supervisor, anonymous),
+        semoss_service(settings, client, keys, service, threads, accounts, tokens, bearers, supervisor),
+        llm_inference_door(settings, service, threads, bearers, supervisor, anonymous),
         openai_door(
             settings, client, keys, service=service, threads=threads, texts=texts, files=files, supervisor=supervisor
         ),
     )
     gate = Gate(
-        tokens,
+        bearers,
         grants=grants,
-        revocations=revocations,
         tickets=tickets,
-        api_keys=api_keys,
         policies=policies,
         trusted_proxies=settings.trusted_proxies,
     )

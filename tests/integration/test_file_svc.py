@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from redis.asyncio import Redis
 
 from deployments.ingress.auth import Gate, Permission
+from deployments.ingress.bearers import Bearers
 from deployments.ingress.downloader import Downloader
 from deployments.ingress.file_svc import FileSvc
 from deployments.ingress.tokens import Tokens
@@ -74,7 +75,7 @@ async def connect(files: FileStore, internet: Internet) -> AsyncIterator[Connect
             enabled=downloads, max_bytes=1000, resolve=internet.resolve, transport=internet.transport
         )
         service = FileSvc(files, downloader, max_body_bytes=10_000)
-        transport = httpx.ASGITransport(app=web_app(service.routes(Gate(TOKENS))))
+        transport = httpx.ASGITransport(app=web_app(service.routes(Gate(Bearers(TOKENS)))))
         headers = authorization(user_id, *(roles or (Role.USER,))) if user_id else {}
         clients.append(httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers))
         return clients[-1]
@@ -439,7 +440,7 @@ async def test_without_a_token_or_a_role_nothing_is_served(connect: Connect, met
 
 def test_every_route_asks_for_a_permission_of_file_svc(files: FileStore, internet: Internet) -> None:
     service = FileSvc(files, Downloader(enabled=False, max_bytes=1), max_body_bytes=1)
-    access = {(route.path, route.access) for route in service.routes(Gate(TOKENS))}
+    access = {(route.path, route.access) for route in service.routes(Gate(Bearers(TOKENS)))}
     assert all(str(permission).startswith("file-svc:") for _, permission in access)
     assert ("/file-svc/upload/{file_id}", Permission.FILE_UPLOAD_DELETE) in access
     assert len(access) == len(ROUTES)

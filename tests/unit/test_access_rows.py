@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from deployments.ingress.auth import Access, Gate, GuardedRoute, unguarded
+from deployments.ingress.bearers import Bearers
 from deployments.ingress.tokens import Tokens
 from deployments.ingress.web import web_app
 from pipeline.accounts import Account, Role
@@ -39,7 +40,7 @@ STUBS = [
         route.path,
         reached,
         access=route.access,
-        gate=Gate(TOKENS),
+        gate=Gate(Bearers(TOKENS)),
         ticket=route.opened_by_ticket,
         limited=route.limited,
     )

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from deployments.ingress.auth import Access, Gate, GuardedRoute
+from deployments.ingress.bearers import Bearers
 from deployments.ingress.body import MAX_DEPTH, InvalidJson, depth_exceeds, parse_object, read_json
 from deployments.ingress.web import web_app
 
@@ -22,7 +23,7 @@ async def client():
     async def echo(request: Request) -> JSONResponse:
         return JSONResponse(await read_json(request, max_bytes=LIMIT))
 
-    route = GuardedRoute("POST", "/echo", echo, access=Access.PUBLIC, gate=Gate(None))  # type: ignore[arg-type]
+    route = GuardedRoute("POST", "/echo", echo, access=Access.PUBLIC, gate=Gate(Bearers(None)))  # type: ignore[arg-type]
     transport = httpx.ASGITransport(app=web_app([route]))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client

@@ -11,6 +11,7 @@ import pytest
 
 from deployments.ingress import wire
 from deployments.ingress.auth import Gate, GuardedRoute, Permission
+from deployments.ingress.bearers import Bearers
 from deployments.ingress.chat_svc import ChatSvc
 from deployments.ingress.events import UserEvents
 from deployments.ingress.tokens import Claims
@@ -105,7 +106,7 @@ def routes(stub: Stub) -> list[GuardedRoute]:
     service: Any = stub
     nothing: Any = None
     events = UserEvents(nothing, nothing, heartbeat_s=15.0)
-    return ChatSvc(settings, service, service, events, files=Files()).routes(Gate(Tokens()))  # type: ignore[arg-type]
+    return ChatSvc(settings, service, service, events, files=Files()).routes(Gate(Bearers(Tokens())))  # type: ignore[arg-type]
 
 
 def client(stub: Stub, token: str = "usr-1") -> httpx.AsyncClient:

@@ -10,13 +10,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from deployments.ingress.auth import Access, Gate, GuardedRoute, principal
+from deployments.ingress.bearers import Bearers
 from deployments.ingress.doors.door import Door
 from deployments.ingress.principal import Principal
 from deployments.ingress.tokens import Tokens
 from deployments.ingress.web import web_app
 from pipeline.errors import InvalidField, PromptSvcError, Unauthorized
 
-GATE = Gate(Tokens(generate_private_key(public_exponent=65537, key_size=2048), lifetime_s=3600))
+GATE = Gate(Bearers(Tokens(generate_private_key(public_exponent=65537, key_size=2048), lifetime_s=3600)))
 
 
 def reply(error: PromptSvcError | HTTPException) -> Response:

@@ -10,6 +10,7 @@ from redis.exceptions import ConnectionError
 
 from deployments.ingress import events as module
 from deployments.ingress.auth import Gate
+from deployments.ingress.bearers import Bearers
 from deployments.ingress.events import UserEvents
 from deployments.ingress.firehose_svc import FirehoseSvc
 from deployments.ingress.tokens import Claims
@@ -36,7 +37,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> StubbedEvents:
 
 def client(token: str = "good") -> httpx.AsyncClient:
     nothing: Any = None
-    app = web_app(FirehoseSvc(UserEvents(nothing, nothing, heartbeat_s=15.0)).routes(Gate(Tokens())))  # type: ignore[arg-type]
+    app = web_app(FirehoseSvc(UserEvents(nothing, nothing, heartbeat_s=15.0)).routes(Gate(Bearers(Tokens()))))  # type: ignore[arg-type]
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://t", headers=headers)
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from deployments.ingress.auth import Gate
+from deployments.ingress.bearers import Bearers
 from deployments.ingress.front_page import COMMANDS, FrontPage
 from deployments.ingress.web import web_app
 from tests.unit.whole_table import routes
@@ -20,7 +21,7 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 @pytest.fixture
 async def client():
-    app = web_app(FrontPage().routes(Gate(None)))  # type: ignore[arg-type]
+    app = web_app(FrontPage().routes(Gate(Bearers(None))))  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
         yield client
 

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from deployments.ingress.auth import Gate, unguarded
+from deployments.ingress.bearers import Bearers
 from deployments.ingress.default_model import DefaultModel
 from deployments.ingress.model_state import ServeView
 from deployments.ingress.model_svc import ModelSvc
@@ -74,7 +75,7 @@ def service() -> Any:
     serve, store = Serve(), ChosenDefault()
     queues: Any = {TEXT: Queue(1), PAINTER: Queue(0)}
     kept: Any = store
-    app = web_app(ModelSvc(SETTINGS, queues, DefaultModel(SETTINGS, kept), serve).routes(Gate(KnownTokens())))  # type: ignore[arg-type]
+    app = web_app(ModelSvc(SETTINGS, queues, DefaultModel(SETTINGS, kept), serve).routes(Gate(Bearers(KnownTokens()))))  # type: ignore[arg-type]
     assert not unguarded(app.routes)
 
     async def call(method: str, path: str, token: str = "admin", **options: Any) -> httpx.Response:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from deployments.ingress import openapi, wire_schemas
 from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission, unguarded
+from deployments.ingress.bearers import Bearers
 from deployments.ingress.fields import Boolean, Integer, Number, Object, Strings, Text, WireModel
 from deployments.ingress.openapi import document, undocumented
 from deployments.ingress.operation import STRING, Component, Operation, exactly
@@ -26,7 +27,7 @@ OPERATIONS = {
     for path, item in DOCUMENT["paths"].items()
     for method, operation in item.items()
 }
-NO_GATE = Gate(None)  # type: ignore[arg-type]
+NO_GATE = Gate(Bearers(None))  # type: ignore[arg-type]
 
 
 def walk(value: Any) -> Any:

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from deployments.ingress.auth import Gate, unguarded
+from deployments.ingress.bearers import Bearers
 from deployments.ingress.template_svc import TemplateSvc
 from deployments.ingress.web import web_app
 from deployments.settings import Settings
@@ -48,7 +49,7 @@ def templates() -> Templates:
 @pytest.fixture
 def client(templates: Templates) -> httpx.AsyncClient:
     store: Any = templates
-    app = web_app(TemplateSvc(SETTINGS, store).routes(Gate(KnownTokens())))  # type: ignore[arg-type]
+    app = web_app(TemplateSvc(SETTINGS, store).routes(Gate(Bearers(KnownTokens()))))  # type: ignore[arg-type]
     assert not unguarded(app.routes)
     headers = {"Authorization": "Bearer user"}
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://t", headers=headers)

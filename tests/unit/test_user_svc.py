@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from deployments.ingress.auth import Gate, unguarded
+from deployments.ingress.bearers import Bearers
 from deployments.ingress.tokens import Tokens, app_id_of
 from deployments.ingress.user_svc import UserSvc
 from deployments.ingress.web import web_app
@@ -31,7 +32,7 @@ def accounts() -> Accounts:
 @pytest.fixture
 async def client(accounts: Accounts):
     await ensure_admin(accounts, "", bound_to_loopback=True)
-    app = web_app(UserSvc(accounts, TOKENS, max_body_bytes=65_536).routes(Gate(TOKENS)))
+    app = web_app(UserSvc(accounts, TOKENS, max_body_bytes=65_536).routes(Gate(Bearers(TOKENS))))
     assert not unguarded(app.routes)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
         yield client

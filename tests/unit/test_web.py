@@ -19,6 +19,7 @@ from deployments.ingress.auth import (
     principal,
     unguarded,
 )
+from deployments.ingress.bearers import Bearers
 from deployments.ingress.errors import BrokenOff, describe, error_body
 from deployments.ingress.tokens import Tokens
 from deployments.ingress.web import web_app
@@ -36,7 +37,7 @@ from pipeline.errors import (
 
 CANARY = "canary-51c0"
 TOKENS = Tokens(generate_private_key(public_exponent=65537, key_size=2048), lifetime_s=3600)
-GATE = Gate(TOKENS)
+GATE = Gate(Bearers(TOKENS))
 FAILURES: dict[str, Exception] = {}
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from deployments.ingress import sse, wire
 from deployments.ingress.auth import Gate
+from deployments.ingress.bearers import Bearers
 from deployments.ingress.errors import error_response
 from deployments.ingress.prompt_svc import PromptSvc
 from deployments.ingress.sse import event_stream
@@ -229,7 +230,7 @@ def client(stub: Stub, token: str = "user") -> httpx.AsyncClient:
     )
     service: Any = stub
     svc = PromptSvc(settings, service, service, service, service, notices=service, sources=service)
-    app = web_app(svc.routes(Gate(AnyToken())))  # type: ignore[arg-type]
+    app = web_app(svc.routes(Gate(Bearers(AnyToken()))))  # type: ignore[arg-type]
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app), base_url="http://t", headers={"Authorization": f"Bearer {token}"}
     )

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Send
 
 from deployments.ingress.auth import Gate, GuardedRoute, Permission, principal
+from deployments.ingress.bearers import Bearers
 from deployments.ingress.body import InvalidJson, read_json
 from deployments.ingress.doors.door import Door
 from deployments.ingress.doors.llm_inference.generation import Generated, Generator, NotInTime, words
@@ -25,7 +26,7 @@ from deployments.ingress.doors.llm_inference.requests import (
     parse_one,
 )
 from deployments.ingress.principal import Principal
-from deployments.ingress.tokens import Tokens, app_id_of
+from deployments.ingress.tokens import app_id_of
 from deployments.settings import Settings
 from pipeline.accounts import Account
 from pipeline.delta import DeltaKind
@@ -48,14 +49,14 @@ class StartedAnew(ServerError):
 class LlmInferenceDoor:
     """The two endpoints."""
 
-    def __init__(self, settings: Settings, generator: Generator, tokens: Tokens, anonymous: Account | None) -> None:
+    def __init__(self, settings: Settings, generator: Generator, bearers: Bearers, anonymous: Account | None) -> None:
         """
         Args:
             anonymous: whose prompts those of callers without a token are; None: such callers are refused.
         """
         self._settings = settings
         self._generator = generator
-        self._tokens = tokens
+        self._bearers = bearers
         self._anonymous = anonymous
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
@@ -74,7 +75,7 @@ class LlmInferenceDoor:
             scheme, _, token = headers[0].strip().partition(" ")
             if len(headers) > 1 or scheme.lower() != "bearer":
                 raise Unauthorized
-            return Principal.of(self._tokens.verify(token.strip()))
+            return await self._bearers.holder(token.strip())
         if self._anonymous is None:
             raise Unauthorized
         account = self._anonymous

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from redis.asyncio import Redis
 
 from deployments.ingress.auth import Gate, GuardedRoute
+from deployments.ingress.bearers import Bearers
 from deployments.ingress.doors.door import Door
 from deployments.ingress.doors.open_assistant.answers import Answers
 from deployments.ingress.doors.open_assistant.auth_routes import AuthRoutes
@@ -45,6 +46,7 @@ class OpenAssistant:
         *,
         accounts: Accounts,
         tokens: Tokens,
+        bearers: Bearers,
         service: PromptService,
         threads: ThreadReader,
         texts: Mapping[str, ModelText],
@@ -56,6 +58,7 @@ class OpenAssistant:
         users = Users(
             accounts,
             tokens,
+            bearers,
             RefreshTokenStore(client, keys),
             debug_login=settings.debug_login,
             trusted_keys=limits.trusted_client_keys,

@@ -19,6 +19,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from starlette.requests import Request
 
+from deployments.ingress.bearers import Bearers
 from deployments.ingress.doors.open_assistant.errors import Refused, invalid
 from deployments.ingress.fields import has_controls
 from deployments.ingress.principal import Principal
@@ -89,6 +90,7 @@ class Users:
         self,
         accounts: Accounts,
         tokens: Tokens,
+        bearers: Bearers,
         refresh_tokens: RefreshTokenStore,
         *,
         debug_login: bool,
@@ -96,6 +98,7 @@ class Users:
     ) -> None:
         self._accounts = accounts
         self._tokens = tokens
+        self._bearers = bearers
         self._refresh_tokens = refresh_tokens
         self._trusted_keys = [key.get_secret_value().encode() for key in trusted_keys]
         self.debug_login = debug_login
@@ -124,7 +127,7 @@ class Users:
     async def refresh(self, token: str) -> str:
         """A new access token for a refresh token. Raises Refused."""
         if not token.startswith(f"{_REFRESH}-"):
-            self._verify(token)
+            await self._holder(token)
             raise Refused(400, "Invalid token type")
         with translated_errors():
             holder = await self._refresh_tokens.holder(token)
@@ -166,7 +169,7 @@ class Users:
         token = headers[0].removeprefix("Bearer ")
         if token.startswith(f"{_REFRESH}-"):
             raise Refused(400, "Invalid token type")
-        return self._verify(token)
+        return await self._holder(token)
 
     async def account(self, user_id: str) -> Account | None:
         with translated_errors():
@@ -194,9 +197,9 @@ class Users:
             account, app_id=app_id_of(_APP_HOST), app_host=_APP_HOST, device="", lifetime_s=ACCESS_S
         ).encoded
 
-    def _verify(self, token: str) -> Principal:
+    async def _holder(self, token: str) -> Principal:
         try:
-            return Principal.of(self._tokens.verify(token))
+            return await self._bearers.holder(token)
         except TokenExpired:
             raise Refused(401, "Token expired") from None
         except Unauthorized:

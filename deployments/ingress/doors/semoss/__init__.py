@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from redis.asyncio import Redis
 
+from deployments.ingress.bearers import Bearers
 from deployments.ingress.doors.semoss.jobs import JobReader
 from deployments.ingress.doors.semoss.reactors import Reactors
 from deployments.ingress.doors.semoss.sessions import Sessions
@@ -30,6 +31,7 @@ def semoss_service(
     threads: ThreadReader,
     accounts: Accounts,
     tokens: Tokens,
+    bearers: Bearers,
     supervisor: Supervisor,
 ) -> SemossDoor:
     """The door with what it stands on."""
@@ -37,7 +39,7 @@ def semoss_service(
     return SemossDoor(
         settings,
         service,
-        Sessions(sessions, accounts, tokens, csrf=settings.semoss_csrf),
+        Sessions(sessions, accounts, tokens, bearers, csrf=settings.semoss_csrf),
         sessions,
         jobs,
         JobReader(service, threads, messages, jobs, supervisor),

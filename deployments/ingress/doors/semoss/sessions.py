@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.ingress.auth import address_of
+from deployments.ingress.bearers import Bearers
 from deployments.ingress.principal import Principal
 from deployments.ingress.tokens import Tokens, app_id_of
 from pipeline.accounts import Accounts
@@ -55,7 +56,9 @@ class Session:
 class Sessions:
     """Finds and begins sessions."""
 
-    def __init__(self, store: PixelSessions, accounts: Accounts, tokens: Tokens, *, csrf: bool) -> None:
+    def __init__(
+        self, store: PixelSessions, accounts: Accounts, tokens: Tokens, bearers: Bearers, *, csrf: bool
+    ) -> None:
         """
         Args:
             csrf: whether requests with a cookie must carry the session's token as well.
@@ -63,6 +66,7 @@ class Sessions:
         self._store = store
         self._accounts = accounts
         self._tokens = tokens
+        self._bearers = bearers
         self._csrf = csrf
 
     async def identify(self, request: Request) -> Principal:
@@ -75,6 +79,8 @@ class Sessions:
         """
         session = await self.entered(request)
         if session is not None:
+            # As good as the login that it was begun with.
+            await self._bearers.check(session.caller)
             if request.method != "GET":
                 self._check_origin(request, session)
         else:
@@ -124,7 +130,7 @@ class Sessions:
             raise Unauthorized
         scheme, _, rest = headers[0].strip().partition(" ")
         if scheme.lower() == "bearer":
-            return Principal.of(self._tokens.verify(rest.strip())), "bearer"
+            return await self._bearers.holder(rest.strip()), "bearer"
         if scheme.lower() != "basic":
             raise Unauthorized
         slug, password = _basic(rest.strip())
