@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -80,6 +81,15 @@ async def test_the_enroll_on_the_wire(replicas: list[IngressApp], admin: Account
     assert again == {**made, "updatedAt": again["updatedAt"]}
     assert again["updatedAt"] > made["updatedAt"]
     assert await listed(replicas[1], admin, userId=alice.id) == [again]
+
+
+async def test_the_command_line_sends_lists_as_their_text(replicas: list[IngressApp], admin: Account, alice: Account):
+    text = json.dumps([{"role": EDITOR, "userId": alice.id}, {"role": "news-svc:reader", "userId": alice.id}])
+    answer = await replicas[0].send("PUT", "/user-svc/enrolls", {"enrolls": text}, as_=admin)
+    one, two = [made["id"] for made in answer.json()["enrolls"]]
+    for ids in (json.dumps([one]), two):
+        assert (await replicas[0].send("DELETE", "/user-svc/enrolls", {"ids": ids}, as_=admin)).status_code == 200
+    assert await listed(replicas[0], admin, userId=alice.id) == []
 
 
 async def test_a_role_and_its_permit_open_a_route_with_the_next_token(
