@@ -45,13 +45,16 @@ format: setup-dev ## let ruff format and fix
 	$(VENV)/ruff check --fix .
 	$(VENV)/ruff format .
 
-bench: setup-bench ## measure side by side; writes benchmarks/results (about 35 minutes, quiet machine)
+bench: setup-bench ## measure side by side; writes benchmarks/results (about 50 minutes, quiet machine)
 	-$(VENV)/python -m benchmarks --minutes 22
 	-$(VENV)/python -m benchmarks.accept
 	-$(VENV)/python -m benchmarks.profile_ttft
 	-$(VENV)/python -m benchmarks.profile_cpu
 	-$(VENV)/python -m benchmarks.queue_core --minutes 3
 	-$(VENV)/python -m benchmarks.listing
+	-$(VENV)/python -m benchmarks.autoscaling_simulation
+	-$(VENV)/python -m tests.chaos.scaling scripted
+	-$(VENV)/python -m tests.chaos.scaling vllm
 
 clean: ## remove caches; .venv and data stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
