@@ -48,7 +48,7 @@ format: setup-dev ## let ruff format and fix
 	$(VENV)/ruff check --fix .
 	$(VENV)/ruff format .
 
-bench: setup-bench ## measure side by side; writes benchmarks/results (about 35 minutes, quiet machine)
+bench: setup-bench ## measure side by side; writes benchmarks/results (about 50 minutes, quiet machine)
 	-$(VENV)/python -m benchmarks --minutes 22
 	-$(VENV)/python -m benchmarks.accept
 	-$(VENV)/python -m benchmarks.profile_ttft
@@ -56,6 +56,9 @@ bench: setup-bench ## measure side by side; writes benchmarks/results (about 35 
 	-$(VENV)/python -m benchmarks.queue_core --minutes 3
 	-$(VENV)/python -m benchmarks.listing
 	-$(VENV)/python -m benchmarks.batch
+	-$(VENV)/python -m benchmarks.autoscaling_simulation
+	-$(VENV)/python -m tests.chaos.scaling scripted
+	-$(VENV)/python -m tests.chaos.scaling vllm
 
 clean: ## remove caches; .venv and data stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -88,7 +88,7 @@ def manifest(serve_config: str, cluster: Mapping[str, Any]) -> str:
             },
         },
     }
-    return _HEAD + yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=1000)
+    return _HEAD + yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
 
 
 def _group(name: str, pool: Mapping[str, Any], image: str, port: int) -> dict[str, Any]:

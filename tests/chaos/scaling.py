@@ -35,7 +35,7 @@ from pipeline.store.keys import Keys
 from tests.chaos.client import register
 from tests.chaos.faults import _title
 from tests.chaos.redeploy import redeploy
-from tests.chaos.scaling_plan import ANSWER_TOKENS, MODELS, PLANS, Plan, changed, config
+from tests.chaos.scaling_plan import ANSWER_TOKENS, MODELS, PLANS, Plan, changed, config, replacing
 from tests.chaos.scaling_report import Measured, publish
 from tests.chaos.serve_scaling import Moment, ScalingWatch
 from tests.chaos.serve_status import ServeWatch
@@ -192,6 +192,31 @@ class ScalingRun:
             refs=refs,
         )
 
+    async def rolling_update(self, path: Path) -> Measured:
+        """The one replica that runs is replaced under its prompts."""
+        serve = ServeWatch(self.service.record.ray_address)
+        refs = await self._submit([self.plan.short] * self.plan.permits)
+        await self._until(lambda: self.watch.last.running == 1, self.plan.start_patience, "a replica")
+        await self._until(lambda: all(self._field(ref, "holder") for ref in refs), 60, "all prompts to run")
+        before = set((await asyncio.to_thread(serve.ask)).replicas.values())
+        await asyncio.to_thread(redeploy, self.service.record.ray_address, replacing(path, self.model))
+        await self._end_of(refs, 300)
+        after = set((await asyncio.to_thread(serve.ask)).replicas.values())
+        serve.close()
+        fields = [self.store.hmget(self.keys.prompt(ref), "crashes", "failures") for ref in refs]
+        return Measured(
+            name="rolling update",
+            facts={
+                "replicas replaced": f"{len(before - after)} of {len(before)}",
+                "prompts that ran": len(refs),
+                "attempts given out again": sum(len(self.seen[ref].fences) - 1 for ref in refs),
+                "crashes counted": sum(int(crashes) for crashes, _ in fields),
+                "retries charged": sum(int(failures) for _, failures in fields),
+                "answers wrong or missing": await self._wrong(refs),
+            },
+            refs=refs,
+        )
+
     # --- parts
 
     async def _submit(self, sizes: Sequence[int]) -> list[str]:
@@ -289,6 +314,8 @@ async def measure(plan: Plan, service: Service, path: Path) -> tuple[list[Measur
             measured.append(await run.sawtooth())
             measured.append(await run.to_zero(measured[-1]))
         measured.append(await run.hot_change(path))
+        measured.append(await run.rolling_update(path.with_name("changed.yaml")))
+        measured.append(await run.to_zero(measured[-1]))
         return measured, run.watch.moments
     finally:
         await run.close()

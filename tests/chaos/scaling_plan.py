@@ -100,6 +100,16 @@ def config(plan: Plan, folder: Path) -> Path:
     return path
 
 
+def replacing(path: Path, model: str) -> Path:
+    """The same file with another share of a CPU for the model, for which Serve replaces its replicas."""
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    deployments = {d["name"]: d for d in document["applications"][0]["deployments"]}
+    deployments[deployment_name(model)]["ray_actor_options"]["num_cpus"] += 0.05
+    target = path.with_name("replacing.yaml")
+    target.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    return target
+
+
 def changed(path: Path, model: str) -> Path:
     """The same file with a split of its own and one replica at most."""
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
