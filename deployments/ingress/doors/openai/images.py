@@ -15,10 +15,10 @@ from starlette.responses import Response
 from deployments.ingress.auth import principal
 from deployments.ingress.body import read_json, refuse_compressed
 from deployments.ingress.doors.openai.calls import Begun, Calls
-from deployments.ingress.doors.openai.errors import OpenAiError, model_not_found
+from deployments.ingress.doors.openai.errors import OpenAiError
 from deployments.ingress.doors.openai.image_request import ImageCall, parse_image_request
+from deployments.ingress.doors.openai.models import named_model
 from deployments.ingress.doors.openai.stream import EventStream, check_answered, error_frame, frame
-from deployments.ingress.model_choice import find_model
 from deployments.settings import Settings
 from pipeline.errors import InvalidField, PromptSvcError, Shown, TooLarge
 from pipeline.files.file_store import FileStore
@@ -106,13 +106,8 @@ class Images:
         return found
 
     def _model_id(self, body: Mapping[str, Any]) -> str | None:
-        name = body.get("model")
-        if name is None or name == "":
-            return None
-        spec = find_model(self._settings.models, name) if isinstance(name, str) else None
-        if spec is None:
-            raise model_not_found(name if isinstance(name, str) else "that is no string")
-        return spec.id
+        spec = named_model(self._settings.models, body)
+        return None if spec is None else spec.id
 
     async def _form(self, request: Request) -> tuple[dict[str, Any], list[UploadFile]]:
         """Fields of a form, as JSON would have them, and its images.
