@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
@@ -54,17 +55,20 @@ class Images:
         try:
             # Before the images are kept: a request that is wrong leaves none behind.
             parse_image_request(fields, model_id=self._model_id(fields), file_ids=("file-0",) * len(sources))
-            file_ids = []
+            file_ids, digests = [], []
             for source in sources:
+                content = _Content(source)
                 record = await self._files.put(
-                    caller.user_id, _bytes_of(source), source.content_type or "", source.filename or "image"
+                    caller.user_id, content.pieces(), source.content_type or "", source.filename or "image"
                 )
                 file_ids.append(record.id)
+                digests.append(content.digest)
         finally:
             for source in sources:
                 await source.close()
         image = parse_image_request(fields, model_id=self._model_id(fields), file_ids=tuple(file_ids))
-        return await self._reply(request, {**fields, "image": file_ids}, image, "image_edit")
+        # The same images again are the same request, though each time they are files of their own.
+        return await self._reply(request, {**fields, "image": digests}, image, "image_edit")
 
     async def _reply(self, request: Request, body: Mapping[str, Any], image: ImageCall, event: str) -> Response:
         begun = await self._calls.begin(request, principal(request).user_id, body, image.call)
@@ -218,9 +222,21 @@ def _field(name: str, value: str) -> Any:
     return value
 
 
-async def _bytes_of(source: UploadFile) -> AsyncIterator[bytes]:
-    while piece := await source.read(256 * 1024):
-        yield piece
+class _Content:
+    """The bytes of an image, and what they are known by once they were read."""
+
+    def __init__(self, source: UploadFile) -> None:
+        self._source = source
+        self._digest = hashlib.sha256()
+
+    @property
+    def digest(self) -> str:
+        return self._digest.hexdigest()
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        while piece := await self._source.read(256 * 1024):
+            self._digest.update(piece)
+            yield piece
 
 
 async def _within(stream: AsyncIterator[bytes], most: int) -> AsyncGenerator[bytes, None]:
