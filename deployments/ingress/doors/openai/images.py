@@ -110,8 +110,8 @@ class Images:
         return found
 
     def _model_id(self, body: Mapping[str, Any]) -> str | None:
-        spec = named_model(self._settings.models, body)
-        return None if spec is None else spec.id
+        """As the body has it. Raises OpenAiError if there is none of that name."""
+        return None if named_model(self._settings.models, body) is None else str(body["model"])
 
     async def _form(self, request: Request) -> tuple[dict[str, Any], list[UploadFile]]:
         """Fields of a form, as JSON would have them, and its images.
