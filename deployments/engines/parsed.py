@@ -8,12 +8,13 @@ attempt parses the whole text again, from its beginning, and says only what the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Protocol
 
-from pipeline.delta import TEXT_KINDS, Delta, DeltaKind, FinishReason, TokenLogprob, ToolPart
+from pipeline.answer import Said
+from pipeline.delta import Delta, DeltaKind, FinishReason, TokenLogprob
 from pipeline.engine import Engine, SamplingParameters, TextRequest
 
 
@@ -88,64 +89,6 @@ class ParsedEngine:
         return await asyncio.shield(self._parsers)
 
 
-@dataclass(slots=True)
-class _Call:
-    """A call of a tool as far as it is known."""
-
-    id: str
-    name: str
-    arguments: str = ""
-
-
-@dataclass(slots=True)
-class _Said:
-    """What an answer amounts to so far."""
-
-    thinking: str = ""
-    content: str = ""
-    calls: list[_Call] = field(default_factory=list)
-
-    def add(self, deltas: Iterable[Delta]) -> None:
-        for delta in deltas:
-            if delta.kind is DeltaKind.THINKING:
-                self.thinking += delta.text
-            elif delta.kind in TEXT_KINDS:
-                self.content += delta.text
-            elif delta.kind is DeltaKind.TOOL and delta.tool is not None:
-                while len(self.calls) <= delta.tool.index:
-                    self.calls.append(_Call(id="", name=""))
-                call = self.calls[delta.tool.index]
-                call.id = call.id or delta.tool.id
-                call.name = call.name or delta.tool.name
-                call.arguments += delta.text
-
-    def is_beginning_of(self, other: _Said) -> bool:
-        return (
-            other.thinking.startswith(self.thinking)
-            and other.content.startswith(self.content)
-            and len(self.calls) <= len(other.calls)
-            and all(
-                theirs.name == ours.name and theirs.arguments.startswith(ours.arguments)
-                for ours, theirs in zip(self.calls, other.calls, strict=False)
-            )
-        )
-
-    def behind(self, written: _Said) -> list[Delta]:
-        """What this says beyond ``written``, which is a beginning of it."""
-        deltas = []
-        if thinking := self.thinking[len(written.thinking) :]:
-            deltas.append(Delta(kind=DeltaKind.THINKING, text=thinking))
-        if content := self.content[len(written.content) :]:
-            deltas.append(Delta(text=content))
-        for index, call in enumerate(self.calls):
-            known = written.calls[index] if index < len(written.calls) else None
-            arguments = call.arguments[len(known.arguments) :] if known else call.arguments
-            part = ToolPart(index=index) if known else ToolPart(index=index, id=call.id, name=call.name)
-            if arguments or not known:
-                deltas.append(Delta(kind=DeltaKind.TOOL, text=arguments, tool=part))
-        return deltas
-
-
 class _Answer:
     """One answer on its way from the engine to the log."""
 
@@ -154,9 +97,9 @@ class _Answer:
         self._parser = parser
         #: Ids whose text comes with the next delta.
         self._ids_ahead = tuple(logged_ids)
-        self._written = _Said()
+        self._written = Said()
         self._written.add(logged)
-        self._said = _Said()
+        self._said = Said()
         #: Everything that was generated, kept until the log and the parser agree.
         self._ids: tuple[int, ...] = ()
         self._logprobs: tuple[TokenLogprob, ...] = tuple(one for delta in logged for one in delta.logprobs)
@@ -184,7 +127,7 @@ class _Answer:
             else:
                 self._agrees = True
                 restart = [Delta(kind=DeltaKind.RESTART)]
-                pieces = self._said.behind(_Said())
+                pieces = self._said.behind(Said())
                 new_ids, logprobs = self._ids, self._logprobs
         return restart + self._numbered(pieces, new_ids, logprobs, end=delta if finished else None)
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from deployments.engines.parsed import ParsedEngine, _Said
+from deployments.engines.parsed import ParsedEngine
 from deployments.engines.scripted import ScriptedEngine, ScriptedRenderer, scripted_parsers
 from deployments.settings import InvalidSettings, ModelSpec
+from pipeline.answer import Said
 from pipeline.delta import Delta, DeltaKind, FinishReason
 from pipeline.engine import Parsing, SamplingParameters, TextRequest
 from pipeline.errors import PermanentEngineError
@@ -55,7 +56,7 @@ async def generate(engine: ParsedEngine, parsing: Parsing, logged: Sequence[Delt
 
 
 def said(deltas: Sequence[Delta]) -> tuple[str, str, list[tuple[str, Any]]]:
-    whole = _Said()
+    whole = Said()
     whole.add(deltas)
     return whole.thinking, whole.content, [(call.name, json.loads(call.arguments)) for call in whole.calls]
 

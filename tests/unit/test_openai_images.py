@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from starlette.requests import Request
@@ -16,6 +17,7 @@ from deployments.ingress.doors.openai.calls import Begun
 from deployments.ingress.doors.openai.errors import OpenAiError
 from deployments.ingress.doors.openai.images import MOST_SOURCES, Images
 from deployments.ingress.doors.openai.sampling import Call
+from deployments.ingress.principal import Principal
 from deployments.settings import Settings
 from pipeline.delta import FinishReason
 from pipeline.errors import ClientError, InvalidField, TooLarge
@@ -65,6 +67,37 @@ BEGUN = Begun(
 async def test_every_file_of_every_answer_is_an_image():
     painted = await images(FinishReason.STOP, FinishReason.STOP).painted(BEGUN)
     assert [base64.b64decode(one) for one in painted] == [b"usr-1/file-a!", b"usr-1/file-b!", b"usr-1/file-c!"]
+
+
+async def test_the_same_images_sent_again_are_the_same_request():
+    class Begins(Calls):
+        bodies: ClassVar[list[Any]] = []
+
+        async def begin(self, request: Request, user_id: str, body: Any, call: Call) -> Begun:
+            self.bodies.append(body)
+            return replace(BEGUN, call=call)
+
+        async def ended(self, request: Request, begun: Begun) -> None: ...
+
+    class Keeps(Files):
+        kept: ClassVar[list[bytes]] = []
+
+        async def put(self, owner: str, stream: Any, content_type: str, filename: str) -> Any:
+            self.kept.append(b"".join([piece async for piece in stream]))
+            return SimpleNamespace(id=f"file-{len(self.kept)}")
+
+    calls: Any = Begins(FinishReason.STOP)
+    files: Any = Keeps()
+    for content in (b"one", b"one", b"two"):
+        asked = request(form(("prompt", "", b"a fox"), ("image", "a.png", content)))
+        asked.state.principal = Principal(
+            user_id="usr-1", slug="a", roles=(), app_id="", device="", token_id="tok-1", expires_at=0
+        )
+        reply = await Images(SETTINGS, calls, files).edit(asked)
+        assert len(json.loads(bytes(reply.body))["data"]) == 2
+    first, again, other = Begins.bodies
+    assert first == again != other
+    assert Keeps.kept == [b"one", b"one", b"two"]
 
 
 async def test_an_answer_without_files_is_no_image():

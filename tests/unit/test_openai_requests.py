@@ -32,8 +32,8 @@ TOOL = {
 PAINT = {"type": "function", "function": {"name": "paint"}}
 
 
-def chat(model: ModelSpec = MODEL, **body: Any) -> Call:
-    return parse_chat_request({"messages": HI, **body}, model=model, text=TEXT, highest_priority=2)
+def chat(found: ModelSpec = MODEL, /, **body: Any) -> Call:
+    return parse_chat_request({"messages": HI, **body}, model=found, text=TEXT, highest_priority=2)
 
 
 def text(**body: Any) -> Call:
@@ -48,7 +48,9 @@ def test_what_is_not_said_is_the_services_default():
     call = chat()
     (submission,) = call.submissions
     assert submission.sampling == SamplingParameters()
-    assert (submission.messages, submission.prompt, submission.model_id) == (tuple(HI), "hi", "org/small")
+    assert (submission.messages, submission.prompt, submission.model_id) == (tuple(HI), "hi", None)
+    # As it was named: an alias may mean more than a model.
+    assert chat(model="small").submissions[0].model_id == text(model="small").submissions[0].model_id == "small"
     assert (call.stream, call.include_usage, call.store) == (False, False, False)
     assert text().submissions[0].sampling == SamplingParameters(max_tokens=16)
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from deployments.engines.parsed import ParsedEngine, _Said
+from deployments.engines.parsed import ParsedEngine
 from deployments.engines.scripted import ScriptedEngine, ScriptedRenderer
 from deployments.settings import ModelSpec
+from pipeline.answer import Said
 from pipeline.delta import Delta, DeltaKind, FinishReason, TokenLogprob, ToolPart
 from pipeline.engine import Parsing, SamplingParameters, TextRequest
 from pipeline.errors import EngineError
@@ -46,7 +47,7 @@ def said(deltas: Sequence[Delta]) -> tuple[Any, ...]:
     kinds = [delta.kind for delta in seen]
     if DeltaKind.RESTART in kinds:
         seen = seen[len(kinds) - kinds[::-1].index(DeltaKind.RESTART) :]
-    whole = _Said()
+    whole = Said()
     whole.add(seen)
     calls = [(call.name, call.arguments) for call in whole.calls]
     return whole.thinking, whole.content, calls, [i for delta in seen for i in delta.token_ids]

@@ -14,6 +14,7 @@ from deployments.ingress.service import PromptService
 from deployments.models import ModelText, PromptTooLong
 from deployments.settings import ModelSpec, Settings
 from deployments.tasks import Supervisor
+from pipeline.engine import Parsing
 from pipeline.errors import InvalidField, NotFound, StoreUnavailable
 from pipeline.files.record import FileRecord
 from pipeline.prompt import NewPrompt, Prompt
@@ -36,6 +37,7 @@ PAINTER = ModelSpec(
     context_tokens=64,
     capabilities=("image-to-image", "image-text-to-text"),
 )
+THINKER = ModelSpec(id="org/thinker", engine="scripted", source="none", context_tokens=64, reasoning_parser="qwen3")
 PROMPT = replace(WAITING, id="a", user_id=USER, thread_id=THREAD, place=1)
 
 
@@ -97,7 +99,7 @@ def logs() -> MemoryLogs:
 async def service(prompts: Prompts, logs: MemoryLogs, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PromptService]:
     monkeypatch.setattr(module, "LOOK_ANYWAY_S", 60)
     supervisor = Supervisor()
-    settings = Settings.parse({"redis_url": "redis://none.invalid", "models": [MODEL, PAINTER]})
+    settings = Settings.parse({"redis_url": "redis://none.invalid", "models": [MODEL, PAINTER, THINKER]})
     store: Any = prompts
     client: Any = logs
     templates: Any = Templates()
@@ -112,6 +114,27 @@ async def service(prompts: Prompts, logs: MemoryLogs, monkeypatch: pytest.Monkey
         files=Files(),
     )
     await supervisor.stop()
+
+
+async def test_thoughts_are_told_from_answers_where_the_models_own_template_makes_it_think(
+    service: PromptService, prompts: Prompts
+):
+    for submission in (
+        PromptSubmission(prompt="hi", model_id=THINKER.id),
+        PromptSubmission(prompt="hi", model_id=THINKER.id, messages=({"role": "user", "content": "hi"},)),
+        PromptSubmission(prompt="hi", model_id=THINKER.id, template="{prompt}"),
+        PromptSubmission(prompt="hi", model_id=THINKER.id, prompt_token_ids=(104, 105)),
+        PromptSubmission(prompt="hi"),
+    ):
+        await service.submit(USER, submission)
+    assert [new.sampling.parsing for new in prompts.accepted] == [Parsing(), Parsing(), None, None, None]
+    assert prompts.accepted[3].prompt_token_ids == (104, 105)
+
+
+async def test_token_ids_that_the_model_does_not_have_are_refused(service: PromptService, prompts: Prompts):
+    with pytest.raises(InvalidField, match="token ids from 0 to 260"):
+        await service.submit(USER, PromptSubmission(prompt="hi", prompt_token_ids=(104, 261)))
+    assert prompts.accepted == []
 
 
 async def test_a_prompt_is_stored_with_its_ids_and_the_defaults(service: PromptService, prompts: Prompts):

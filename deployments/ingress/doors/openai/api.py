@@ -18,6 +18,7 @@ from deployments.ingress.doors.openai.chat_request import parse_chat_request
 from deployments.ingress.doors.openai.completion_request import parse_completion_request
 from deployments.ingress.doors.openai.errors import OpenAiError, error_reply, model_not_found
 from deployments.ingress.doors.openai.images import Images
+from deployments.ingress.doors.openai.models import named_model
 from deployments.ingress.doors.openai.sampling import Call
 from deployments.ingress.doors.openai.stream import CompletionStream, EventStream, check_answered
 from deployments.ingress.doors.openai.wire import completion
@@ -177,13 +178,7 @@ class OpenAi:
 
     async def _model(self, body: Mapping[str, Any]) -> ModelSpec:
         """The model a request names, the default one if it names none."""
-        name = body.get("model")
-        if name is None or name == "":
-            return await self._service.default_model()
-        spec = find_model(self._settings.models, name) if isinstance(name, str) else None
-        if spec is None:
-            raise model_not_found(name if isinstance(name, str) else "that is no string")
-        return spec
+        return named_model(self._settings.models, body) or await self._service.default_model()
 
     def _model_object(self, spec: ModelSpec) -> dict[str, Any]:
         return {"id": spec.id, "object": "model", "created": self._since, "owned_by": _OWNER}

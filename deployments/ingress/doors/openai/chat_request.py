@@ -70,7 +70,7 @@ def parse_chat_request(body: Mapping[str, Any], *, model: ModelSpec, text: Model
     """The call in the body of POST /v1/chat/completions.
 
     Args:
-        model: that the body names, with ``text`` to it.
+        model: that the body names, or the default one; with ``text`` to it.
         highest_priority: that the caller may ask for.
 
     Raises:
@@ -99,7 +99,7 @@ def parse_chat_request(body: Mapping[str, Any], *, model: ModelSpec, text: Model
     submission = PromptSubmission(
         prompt=last_words(messages),
         messages=messages,
-        model_id=model.id,
+        model_id=request.model or None,
         priority=request.priority(highest_priority),
         sampling=sampling,
         sync=not request.stream,

@@ -55,7 +55,7 @@ def parse_completion_request(
             prompt_token_ids=None if isinstance(prompt, str) else prompt,
             # As it stands: the model's chat template has no part in it.
             template=PLACEHOLDER,
-            model_id=model.id,
+            model_id=request.model or None,
             priority=request.priority(highest_priority),
             sampling=sampling,
             sync=not request.stream,

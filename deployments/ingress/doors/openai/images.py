@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
@@ -15,10 +16,10 @@ from starlette.responses import Response
 from deployments.ingress.auth import principal
 from deployments.ingress.body import read_json, refuse_compressed
 from deployments.ingress.doors.openai.calls import Begun, Calls
-from deployments.ingress.doors.openai.errors import OpenAiError, model_not_found
+from deployments.ingress.doors.openai.errors import OpenAiError
 from deployments.ingress.doors.openai.image_request import ImageCall, parse_image_request
+from deployments.ingress.doors.openai.models import named_model
 from deployments.ingress.doors.openai.stream import EventStream, check_answered, error_frame, frame
-from deployments.ingress.model_choice import find_model
 from deployments.settings import Settings
 from pipeline.errors import InvalidField, PromptSvcError, Shown, TooLarge
 from pipeline.files.file_store import FileStore
@@ -54,17 +55,20 @@ class Images:
         try:
             # Before the images are kept: a request that is wrong leaves none behind.
             parse_image_request(fields, model_id=self._model_id(fields), file_ids=("file-0",) * len(sources))
-            file_ids = []
+            file_ids, digests = [], []
             for source in sources:
+                content = _Content(source)
                 record = await self._files.put(
-                    caller.user_id, _bytes_of(source), source.content_type or "", source.filename or "image"
+                    caller.user_id, content.pieces(), source.content_type or "", source.filename or "image"
                 )
                 file_ids.append(record.id)
+                digests.append(content.digest)
         finally:
             for source in sources:
                 await source.close()
         image = parse_image_request(fields, model_id=self._model_id(fields), file_ids=tuple(file_ids))
-        return await self._reply(request, {**fields, "image": file_ids}, image, "image_edit")
+        # The same images again are the same request, though each time they are files of their own.
+        return await self._reply(request, {**fields, "image": digests}, image, "image_edit")
 
     async def _reply(self, request: Request, body: Mapping[str, Any], image: ImageCall, event: str) -> Response:
         begun = await self._calls.begin(request, principal(request).user_id, body, image.call)
@@ -106,13 +110,8 @@ class Images:
         return found
 
     def _model_id(self, body: Mapping[str, Any]) -> str | None:
-        name = body.get("model")
-        if name is None or name == "":
-            return None
-        spec = find_model(self._settings.models, name) if isinstance(name, str) else None
-        if spec is None:
-            raise model_not_found(name if isinstance(name, str) else "that is no string")
-        return spec.id
+        """As the body has it. Raises OpenAiError if there is none of that name."""
+        return None if named_model(self._settings.models, body) is None else str(body["model"])
 
     async def _form(self, request: Request) -> tuple[dict[str, Any], list[UploadFile]]:
         """Fields of a form, as JSON would have them, and its images.
@@ -223,9 +222,21 @@ def _field(name: str, value: str) -> Any:
     return value
 
 
-async def _bytes_of(source: UploadFile) -> AsyncIterator[bytes]:
-    while piece := await source.read(256 * 1024):
-        yield piece
+class _Content:
+    """The bytes of an image, and what they are known by once they were read."""
+
+    def __init__(self, source: UploadFile) -> None:
+        self._source = source
+        self._digest = hashlib.sha256()
+
+    @property
+    def digest(self) -> str:
+        return self._digest.hexdigest()
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        while piece := await self._source.read(256 * 1024):
+            self._digest.update(piece)
+            yield piece
 
 
 async def _within(stream: AsyncIterator[bytes], most: int) -> AsyncGenerator[bytes, None]:
