@@ -17,11 +17,11 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{re.escape(language)}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-def run_shell(block: str, service: Service) -> str:
-    """What a block prints. Only PORT differs, which it reads itself."""
+def run_shell(block: str, service: Service, **environ: str) -> str:
+    """What a block prints. Only PORT differs, which it reads itself, and what else is given."""
     done = subprocess.run(
         ["bash", "-eu", "-c", block],
-        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PORT": str(service.port)},
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PORT": str(service.port), **environ},
         capture_output=True,
         text=True,
         timeout=240,

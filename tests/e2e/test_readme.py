@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e import pages
+from tests.e2e.pages import documents
 from tests.service import ROOT, Service
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,7 +36,7 @@ pgrep() { for pid in $(command pgrep "$@"); do case " $OWN " in *" $pid "*) echo
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{re.escape(language)}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return pages.blocks("README.md", language)
 
 
 def test_every_block_is_known():
@@ -49,33 +51,13 @@ def run(service: Service) -> Callable[..., str]:
     def run(name: str, prelude: str = "", **environ: str) -> str:
         login, block = blocks("sh")[0], blocks("sh")[NAMES.index(name)]
         script = prelude + (login if name == "log in" else f"{{ {login} }} > /dev/null\n{block}")
-        done = subprocess.run(
-            ["bash", "-eu", "-c", script],
-            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PORT": str(service.port), **environ},
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        print(done.stdout)  # for who wants to see what the README should show
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return pages.run_shell(script, service, **environ)
 
     return run
 
 
 def event_numbers(stream: str) -> list[int]:
     return [int(number) for number in re.findall(r"^id: 1-(\d+)$", stream, re.MULTILINE)]
-
-
-def documents(text: str) -> list[dict]:
-    """The JSON documents that several curls printed one behind another."""
-    found, decoder = [], json.JSONDecoder()
-    while text := text.strip():
-        document, end = decoder.raw_decode(text)
-        found.append(document)
-        text = text[end:]
-    return found
 
 
 def test_log_in(run: Callable[..., str]):

@@ -24,13 +24,15 @@ def test_curl_as_documented(service: Service):
     assert {chunk["stream_type"] for chunk in texts} == {"content"}
     assert len(polls) > 1
     assert len(texts) > 5
-    assert (usage["stream_type"], usage["data"]["output_tokens"]) == ("usage", 60)
-    assert finish == {"stream_type": "content", "data": {"finish_reason": "length"}}
+    assert usage["stream_type"] == "usage"
+    assert 5 < usage["data"]["output_tokens"] <= 60
+    assert finish["stream_type"] == "content"
+    assert finish["data"] in ({"finish_reason": "length"}, {"finish_reason": "stop"})
     assert [poll["status"] for poll in polls][-1] == "ProgressComplete"
     assert all(poll["status"] in ("Created", "InProgress") for poll in polls[:-1])
     answer = result["pixelReturn"][0]["output"][0]["output"]
     assert answer["response"] == "".join(chunk["data"]["content"] for chunk in texts)
-    assert answer["numberOfTokensInResponse"] == 60
+    assert answer["numberOfTokensInResponse"] == usage["data"]["output_tokens"]
 
 
 def test_the_sdk_as_documented(service: Service):
