@@ -18,7 +18,8 @@ LEAST_SIDE, MOST_SIDE = 8, 4096
 MOST_STEPS = 150
 MOST_IMAGES = 16
 MOST_GUIDANCE = 30.0
-MOST_UPSCALE = 4.0
+#: Times four in pixels, which a file of the largest picture still bears.
+MOST_UPSCALE = 2.0
 #: What of a picture is painted anew when the client does not say.
 STRENGTH = 0.75
 #: A side that follows from an aspect ratio is a multiple of it.

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from deployments.settings import InvalidSettings, ModelSpec
 from pipeline.image_parameters import Sampler
+from pipeline.prompt_type import Capability
 
 
 class LoraOptions(BaseModel):
@@ -63,7 +64,13 @@ class DiffusersOptions(BaseModel):
     def of(cls, spec: ModelSpec) -> DiffusersOptions:
         """Raises InvalidSettings."""
         try:
-            return cls(**spec.engine_args)
+            options = cls(**spec.engine_args)
         except ValidationError as error:
             issues = "; ".join(f"{'.'.join(map(str, issue['loc']))}: {issue['msg']}" for issue in error.errors())
             raise InvalidSettings(f"models: {spec.id}: engine_args: {issues}") from None
+        if options.offload != "none" and Capability.IMAGE_TO_IMAGE in spec.capabilities:
+            # Two pipelines on the same weights would each move them about.
+            raise InvalidSettings(
+                f"models: {spec.id}: engine_args: offload: got {options.offload!r}, allowed with image-to-image is 'none'"
+            )
+        return options

@@ -154,6 +154,8 @@ class Pipelines:
             # Whatever was offloaded for the call goes back.
             pipe.maybe_free_model_hooks()
             raise self._translated(error, likeness) from error
+        if len(images) != len(orders):
+            raise EngineError(f"the pipeline made {len(images)} pictures in place of {len(orders)}")
         size = (likeness.width, likeness.height)
         # An unconditional model has one size, its own.
         return [image if image.size == size else ImageOps.fit(image, size) for image in images]

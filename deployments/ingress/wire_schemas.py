@@ -42,7 +42,8 @@ MESSAGE = Component(
             "fileIds": list_of(STRING),
             "meta": {
                 "type": "object",
-                "description": "Of an answer: modelId, finishReason, promptTokens, completionTokens; else what was sent",
+                "description": "Of an answer: modelId, finishReason, promptTokens and completionTokens, or how its images were "
+                "made; else what was sent",
             },
         },
     ),

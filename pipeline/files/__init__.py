@@ -1,4 +1,5 @@
 """Users' files: names, types, blobs and images. Metadata and quotas are in ``pipeline.store.files``; no HTTP here.
 
-Whoever has bytes to keep (an upload, a replica that made an image) gives them to ``FileStore.put``.
+Whoever has bytes to keep gives them to ``FileStore.put``; a replica that made a picture to ``FileStore.make``, and the end of the
+prompt keeps it.
 """

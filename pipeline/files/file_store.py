@@ -47,7 +47,7 @@ class FilesUnavailable(ServerError):
 
 
 class FileStore:
-    """The files of all users. Needs no HTTP: a replica that makes images puts them here like any upload."""
+    """The files of all users. Needs no HTTP: replicas that make images use it as the ingress does."""
 
     def __init__(self, index: FileIndex, blobs: Blobs, limits: FileLimits) -> None:
         self._index = index

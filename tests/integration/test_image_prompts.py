@@ -4,122 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from PIL import Image
-from redis.asyncio import Redis
 
-from deployments.replica.attempts import AttemptRunner, Outcome
-from deployments.replica.pictures import Pictures
-from deployments.tasks import Supervisor
-from pipeline.accounts import Account
+from deployments.replica.attempts import Outcome
 from pipeline.delta import Delta, DeltaKind
 from pipeline.engine import PaintStep
 from pipeline.files import file_store
-from pipeline.files.file_store import FileStore
-from pipeline.files.record import FileLimits, QuotaExceeded
-from pipeline.files.remote_blobs import open_blobs
-from pipeline.image_parameters import ImageTask
-from pipeline.store.attempts import AttemptStore, FilesSwept
-from pipeline.store.connection import connect_patient
-from pipeline.store.files import FileIndex
-from pipeline.store.keys import Keys
-from pipeline.store.logs import LogReader, decode_page
-from pipeline.store.queue import Grant, ModelQueue
-from tests.integration.ingress_app import IngressApp, ingress_app
-from tests.unit.painters import HandPainter
+from pipeline.files.record import QuotaExceeded
+from pipeline.store.attempts import FilesSwept
+from tests.integration.image_world import BOAT, KEYS, PAINTER, world
 from tests.waiting import until, until_true
-
-KEYS = Keys("ps")
-PAINTER = "org/painter"
-MODELS = [
-    {"id": "org/small", "engine": "scripted", "source": "none", "context_tokens": 256},
-    {
-        "id": PAINTER,
-        "engine": "diffusers",
-        "source": "none",
-        "capabilities": ["text-to-image", "image-to-image", "unconditional-image-generation"],
-        "images": {"width": 64, "height": 48, "max_pixels": 64 * 64, "max_steps": 30, "max_images": 2},
-    },
-]
-BOAT = {"prompt": "a boat", "parameters": {"textToImage": {"seed": 7}}}
-
-
-@dataclass
-class World:
-    """One ingress replica, and one replica of the painter."""
-
-    app: IngressApp
-    client: Redis
-    files: FileStore
-    attempts: AttemptStore
-    queue: ModelQueue
-    painter: HandPainter
-    runner: AttemptRunner
-
-    async def grant(self) -> Grant:
-        await self.attempts.register(PAINTER, "replica", permits=4, node="n", lease_s=60)
-        (grant,) = await self.queue.grant(1, 60)
-        return grant
-
-    async def paint(self, pictures: int = 1) -> Outcome:
-        """Run the next attempt to its end."""
-        grant = await self.grant()
-        self.painter.finish(pictures)
-        return await asyncio.wait_for(self.runner.run(grant.ref, grant.fence, False), 10)
-
-    async def submit(self, body: Any, as_: Account, status: int = 200) -> Any:
-        reply = await self.app.send("POST", "/prompt-svc/prompt", body, as_=as_)
-        assert reply.status_code == status, reply.text
-        return reply.json()
-
-    async def read(self, prompt_id: str, as_: Account) -> Any:
-        reply = await self.app.send("GET", f"/prompt-svc/prompt/{prompt_id}", as_=as_)
-        return reply.json()
-
-    async def uploads(self, as_: Account) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = (await self.app.send("POST", "/file-svc/uploads", {}, as_=as_)).json()["uploads"]
-        return found
-
-    async def usage(self, user: Account) -> dict[bytes, bytes]:
-        found: dict[bytes, bytes] = await self.client.hgetall(KEYS.file_usage(user.id))
-        return found
-
-    async def log(self, ref: str) -> list[Any]:
-        (page,) = await LogReader(self.client, KEYS).read([(ref, 0)])
-        return decode_page(page)
-
-
-@asynccontextmanager
-async def world(redis_url: str, **settings: Any) -> AsyncIterator[World]:
-    client = connect_patient(redis_url)
-    limits = FileLimits(file_bytes=1_000_000, user_bytes=settings.pop("user_bytes", 10**9), user_files=10_000)
-    files = FileStore(FileIndex(client, KEYS), open_blobs("memory://ingress-app"), limits)
-    attempts = AttemptStore(client, KEYS)
-    painter = HandPainter()
-    supervisor = Supervisor()
-    work = Pictures(store=attempts, painter=painter, files=files, model_id=PAINTER)
-    runner = AttemptRunner(
-        store=attempts,
-        work=work,
-        model_id=PAINTER,
-        replica="replica",
-        node="n",
-        permits=4,
-        lease_s=60,
-        supervisor=supervisor,
-        on_engine_death=lambda: None,
-    )
-    async with ingress_app(redis_url, models=MODELS, **settings) as app:
-        yield World(app, client, files, attempts, ModelQueue(client, KEYS, PAINTER), painter, runner)
-    await supervisor.stop()
-    work.close()
-    files.close()
-    await client.aclose()
 
 
 async def test_a_picture_is_asked_for_painted_read_and_served(redis_url: str) -> None:
@@ -361,88 +258,3 @@ async def test_the_same_id_again_is_the_same_prompt_with_the_same_seed(redis_url
         await w.submit(body, alice)
         assert await w.client.hget(KEYS.prompt(f"{alice.id}/boat"), "image") == stored
         assert (await w.queue.depth()).waiting == 1
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        (
-            {"parameters": {"textToImage": {"width": 65, "height": 64}}},
-            "parameters.textToImage.width: got 65 x 64 pixels, allowed is at most 4096 pixels in all for org/painter",
-        ),
-        (
-            {"engineParameters": {"stableDiffusion": {"txt2Img": {"num_inference_steps": 31}}}},
-            "engineParameters.stableDiffusion.txt2Img.num_inference_steps: got 31, allowed is an integer from 1 to 30 "
-            "for org/painter",
-        ),
-        (
-            {"parameters": {"textToImage": {"batchSize": 3}}},
-            "parameters.textToImage.batchSize: got 3 pictures, allowed is at most 2 pictures of org/painter at a time",
-        ),
-        ({"type": "Image-to-Image"}, "fileIds: got nothing, allowed is at least one file with the type Image-to-Image"),
-        (
-            {"modelId": "org/small", "parameters": {"textToImage": {}}},
-            "modelId: the model org/small lacks the capability text-to-image, which Text-to-Image needs; "
-            "models that have it: org/painter",
-        ),
-        (
-            {"type": "Image-to-Image", "imageUrl": "https://images.example/a.png"},
-            "Downloads by URL are switched off here; upload the file (operators: the setting file_downloads)",
-        ),
-    ],
-)
-async def test_what_the_model_cannot_do_is_refused_by_name(redis_url: str, body: Any, message: str) -> None:
-    async with world(redis_url) as w:
-        alice = await w.app.user("alice")
-        assert (await w.submit({"prompt": "a boat", **body}, alice, 400))["error"] == message
-        assert (await w.queue.depth()).waiting == 0
-
-
-def png(*size: int) -> bytes:
-    file = io.BytesIO()
-    Image.new("1", (size[0], size[1])).save(file, "PNG")
-    return file.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"words", "fileIds: the image is in another format, allowed are PNG, JPEG, WEBP"),
-        (png(5000, 4000), "fileIds: the image has 5000 x 4000 pixels, allowed are 16000000 in all"),
-        (png(9, 9)[:40], "fileIds: the image is broken"),
-    ],
-    ids=["text", "bomb", "broken"],
-)
-async def test_what_is_no_picture_to_start_from_is_refused_at_once(
-    redis_url: str, content: bytes, message: str
-) -> None:
-    async with world(redis_url) as w:
-        alice = await w.app.user("alice")
-        file_id = (await w.app.upload(content, as_=alice)).json()["upload"]["fileId"]
-        body = {"prompt": "a boat", "type": "Image-to-Image", "fileIds": [file_id]}
-        assert (await w.submit(body, alice, 400))["error"] == message
-
-
-async def test_a_picture_to_start_from_reaches_the_painter(redis_url: str) -> None:
-    async with world(redis_url) as w:
-        alice = await w.app.user("alice")
-        first, second = [(await w.app.upload(png(5, 3), as_=alice)).json()["upload"]["fileId"] for _ in range(2)]
-        body = {"prompt": "a boat", "fileIds": [first], "parameters": {"textToImage": {"denoisingStrength": 0.3}}}
-        assert (await w.submit(body, alice))["prompt"]["type"] == "Image-to-Image"
-        await w.paint()
-        (request,) = w.painter.requests
-        assert (request.parameters.task, request.parameters.strength) == (ImageTask.IMAGE, 0.3)
-        assert request.source is not None
-        assert request.source.size == (5, 3)
-        refused = await w.submit({**body, "fileIds": [first, second]}, alice, 400)
-        assert refused["error"] == "fileIds: got 2 files, allowed is one image to start from"
-
-
-async def test_nothing_needs_no_words(redis_url: str) -> None:
-    async with world(redis_url) as w:
-        alice = await w.app.user("alice")
-        await w.submit({"type": "Unconditional Image Generation"}, alice)
-        await w.paint()
-        (request,) = w.painter.requests
-        assert (request.parameters.task, request.parameters.prompt) == (ImageTask.NOTHING, "")
-        assert not request.parameters.guided

@@ -1,4 +1,4 @@
-"""The diffusers engine on pipelines of a few thousand random weights: two of the kinds there are, and what goes wrong."""
+"""The diffusers engine on a pipeline of a few thousand random weights: what it paints, in which calls, and what goes wrong."""
 
 from __future__ import annotations
 
@@ -6,30 +6,27 @@ import asyncio
 import io
 import logging
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from PIL import Image, ImageChops
+from PIL import Image
 
 from deployments.engines import diffusers_pipelines, previews
 from deployments.engines.diffusers import DiffusersEngine
-from deployments.settings import InvalidSettings, ModelSpec
-from pipeline.engine import ImageRequest, Painted, PaintStep
-from pipeline.errors import EngineDead, EngineError, PermanentEngineError
-from pipeline.image_parameters import ImageParameters, ImageTask, Sampler
+from pipeline.engine import Painted, PaintStep
+from pipeline.errors import EngineDead, EngineError
+from pipeline.image_parameters import ImageTask, Sampler
 from tests import tiny_pipelines
+from tests.unit.tiny_engines import Engines, Start, difference, events, pictures, request
 from tests.waiting import until
 
 #: Importing diffusers and its like warns of torch's and numpy's future.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-ALL = ("text-to-image", "image-to-image", "unconditional-image-generation")
-PARAMETERS = ImageParameters(prompt="a red boat", seed=7, steps=3, guidance_scale=5, width=24, height=16)
 
 
 @pytest.fixture(scope="module")
@@ -37,62 +34,16 @@ def latent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_pipelines.save_text_to_image(tmp_path_factory.mktemp("latent"))
 
 
-@pytest.fixture(scope="module")
-def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_pipelines.save_sdxl(tmp_path_factory.mktemp("sdxl"))
-
-
-@pytest.fixture(scope="module")
-def unconditional(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_pipelines.save_unconditional(tmp_path_factory.mktemp("unconditional"))
-
-
-Start = Callable[..., Awaitable[DiffusersEngine]]
-
-
-def spec(source: Path, *, capabilities: tuple[str, ...] = ALL, **changes: Any) -> ModelSpec:
-    # One thread: several that wait for each other are slower with so little to do, by far on a busy machine.
-    engine_args = {"threads": 1, **changes.pop("engine_args", {})}
-    entry = {"id": "org/tiny", "engine": "diffusers", "source": str(source), "capabilities": capabilities}
-    return ModelSpec.model_validate({**entry, "engine_args": engine_args, **changes})
-
-
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
-    engines: list[DiffusersEngine] = []
-
-    async def begin(source: Path, **changes: Any) -> DiffusersEngine:
-        engine = await DiffusersEngine.start(spec(source, **changes), str(source))
-        engines.append(engine)
-        return engine
-
-    yield begin
-    for engine in engines:
-        await engine.shutdown()
+    engines = Engines()
+    yield engines.start
+    await engines.stop()
 
 
 @pytest.fixture
 async def engine(start: Start, latent: Path) -> DiffusersEngine:
     return await start(latent)
-
-
-def request(source: Image.Image | None = None, **changes: Any) -> ImageRequest:
-    return ImageRequest(request_id="att", parameters=replace(PARAMETERS, **changes), source=source)
-
-
-async def events(engine: DiffusersEngine, asked: ImageRequest) -> list[PaintStep | Painted]:
-    async with asyncio.timeout(60), aclosing(engine.paint(asked)) as painting:
-        return [event async for event in painting]
-
-
-async def pictures(engine: DiffusersEngine, asked: ImageRequest) -> list[Image.Image]:
-    painted = [event for event in await events(engine, asked) if isinstance(event, Painted)]
-    return [event.image for event in sorted(painted, key=lambda event: event.index)]
-
-
-def difference(one: Image.Image, other: Image.Image) -> int:
-    """Of the most different values, 0 to 255."""
-    return max(high for _, high in ImageChops.difference(one, other).getextrema())
 
 
 async def test_the_same_seed_is_the_same_picture_and_another_is_another(engine: DiffusersEngine):
@@ -379,93 +330,3 @@ async def test_a_shutdown_ends_what_is_being_painted(start: Start, latent: Path)
     await asyncio.wait_for(engine.shutdown(), 30)
     with pytest.raises(EngineDead):
         await painting
-
-
-# -- other kinds of pipelines, and settings --------------------------------------------------------------------------------
-
-
-async def test_a_model_of_the_class_of_sdxl_is_loaded_and_paints(start: Start, sdxl: Path):
-    engine = await start(sdxl, capabilities=("text-to-image", "image-to-image"))
-    told = await events(engine, request(negative_prompt="grey", width=30, height=20))
-    assert isinstance(told[-1], Painted)
-    assert told[-1].image.size == (30, 20)
-    assert any(event.preview for event in told if isinstance(event, PaintStep))
-    source = Image.new("RGB", (20, 20), "green")
-    (image,) = await pictures(engine, request(source, task=ImageTask.IMAGE, width=None, height=None))
-    assert image.size == (20, 20)
-
-
-async def test_half_precision_and_the_settings_that_save_memory(start: Start, sdxl: Path):
-    engine = await start(
-        sdxl,
-        capabilities=("text-to-image",),
-        engine_args={
-            "dtype": "bfloat16",
-            "attention": "slicing",
-            "vae_slicing": True,
-            "vae_tiling": True,
-            "channels_last": True,
-        },
-    )
-    assert len(await pictures(engine, request(images=2))) == 2
-    assert engine._pipelines._base.unet.dtype is torch.bfloat16
-
-
-async def test_a_model_without_words_paints_what_it_was_made_for(start: Start, unconditional: Path):
-    engine = await start(unconditional, capabilities=("unconditional-image-generation",))
-    (image,) = await pictures(engine, request(task=ImageTask.NOTHING, guidance_scale=1.0, width=20, height=12))
-    assert image.size == (20, 12)
-
-
-async def test_a_capability_that_the_pipeline_has_not_stops_the_start(start: Start, unconditional: Path):
-    with pytest.raises(
-        InvalidSettings, match=r"org/tiny: capabilities: got 'text-to-image', which the pipeline DDPMPipeline has not"
-    ):
-        await start(unconditional, capabilities=("text-to-image",))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"dtype": "float8"}, "dtype"),
-        ({"steps": 3}, "steps"),
-        ({"device": "toaster"}, "device"),
-        ({"lora": [{"scale": 2}]}, r"lora.0.source"),
-        ({"scheduler": "magic"}, "scheduler"),
-    ],
-)
-async def test_a_wrong_engine_argument_is_named(start: Start, latent: Path, arguments: Any, message: str):
-    with pytest.raises(InvalidSettings, match=rf"models: org/tiny: engine_args: .*{message}"):
-        await start(latent, engine_args=arguments)
-
-
-async def test_a_lora_without_the_package_it_needs_is_named(start: Start, latent: Path, tmp_path: Path):
-    with pytest.raises(InvalidSettings, match=r"engine_args: lora\.0: "):
-        await start(latent, engine_args={"lora": [{"source": str(tmp_path)}]})
-
-
-async def test_a_pickle_is_never_loaded(start: Start, latent: Path, tmp_path: Path):
-    import shutil
-
-    copy = tmp_path / "copy"
-    shutil.copytree(latent, copy)
-    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
-    weights.unlink()
-    (copy / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"\x80\x04.")
-    with pytest.raises(OSError, match="safetensors"):
-        await start(copy)
-
-
-async def test_the_fingerprint_is_the_models(start: Start, latent: Path):
-    same = {(await start(latent)).fingerprint for _ in range(2)}
-    other = (await start(latent, engine_args={"dtype": "bfloat16"})).fingerprint
-    assert len(same) == 1
-    assert other not in same
-
-
-async def test_a_scheduler_that_does_not_fit_the_model_is_refused_for_good(
-    engine: DiffusersEngine, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(type(engine._pipelines._own_scheduler), "_compatibles", [])
-    with pytest.raises(PermanentEngineError, match="scheduler: got euler, allowed for this model is ddim"):
-        await events(engine, request(scheduler=Sampler.EULER))

@@ -240,11 +240,12 @@ local function close(p, status, now, fields)
   leave_lease(p)
   set_status(p, status, now)
   redis.call('ZADD', K.ended(status), int(now), p.ref)
-  redis.call('HDEL', K.prompt(p.ref), 'tokens', 'sampling', 'fallback', 'fallback_tokens')
+  local is_picture = redis.call('HDEL', K.prompt(p.ref), 'tokens', 'sampling', 'image') == 3
+  redis.call('HDEL', K.prompt(p.ref), 'fallback', 'fallback_tokens')
   redis.call('ZREM', K.thread_open(p.thread), p.ref)
   log_append(p, fields, true)
   -- What was seen of a picture while it was painted is of no use any more, and some of it is large.
-  if redis.call('HDEL', K.prompt(p.ref), 'image') == 1 then redis.call('XTRIM', K.log(p.ref), 'MAXLEN', 1) end
+  if is_picture then redis.call('XTRIM', K.log(p.ref), 'MAXLEN', 1) end
   release_next(p.thread, p.model)
 end
 
