@@ -26,6 +26,7 @@ from deployments.ingress.web import web_app
 from deployments.models import ModelText
 from deployments.replica.attempts import AttemptRunner
 from deployments.replica.histories import Histories
+from deployments.replica.text_answers import TextAnswers
 from deployments.settings import ModelSpec, Settings
 from deployments.tasks import Supervisor
 from pipeline.accounts import Account, Accounts, Role
@@ -140,8 +141,12 @@ async def _whole(
         store = AttemptStore(patient, keys)
         runner = AttemptRunner(
             store=store,
-            engine=engine,
-            histories=Histories(HistoryReader(patient, keys), texts[spec.id]),
+            work=TextAnswers(
+                store=store,
+                engine=engine,
+                histories=Histories(HistoryReader(patient, keys), texts[spec.id]),
+                model_id=spec.id,
+            ),
             model_id=spec.id,
             replica=spec.id,
             node="node",

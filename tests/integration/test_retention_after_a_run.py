@@ -12,6 +12,7 @@ from deployments.engines.scripted import ScriptedEngine
 from deployments.models import ModelText
 from deployments.replica.attempts import AttemptRunner, Outcome
 from deployments.replica.histories import Histories
+from deployments.replica.text_answers import TextAnswers
 from deployments.settings import ModelSpec, RetentionSpec, Settings
 from deployments.tasks import Supervisor
 from pipeline.accounts import Account
@@ -42,8 +43,12 @@ class Replica:
         text = ModelText.open(SPEC, Settings.parse({"redis_url": redis_url, "models": [SPEC.model_dump()]}))
         self._runner = AttemptRunner(
             store=self._store,
-            engine=ScriptedEngine(SPEC),
-            histories=Histories(HistoryReader(self.client, self.keys), text),
+            work=TextAnswers(
+                store=self._store,
+                engine=ScriptedEngine(SPEC),
+                histories=Histories(HistoryReader(self.client, self.keys), text),
+                model_id=SPEC.id,
+            ),
             model_id=SPEC.id,
             replica="r",
             node="n",

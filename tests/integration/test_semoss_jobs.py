@@ -152,7 +152,7 @@ async def test_an_erased_prompt_is_an_unknown_job_and_its_text_is_gone(
 ):
     job_id = await visitor.start(ASK)
     await model.answer("x")
-    account = await replica.accounts.store.by_slug("visitor")
+    account = await replica.accounts.store.by_slug("alice")
     assert account is not None
     assert (await replica.send("DELETE", f"/prompt-svc/prompt/{job_id}", as_=account)).status_code == 200
     assert await visitor.poll(job_id) == {"message": [], "status": "UnknownJob"}
@@ -222,7 +222,7 @@ POLLS: dict[str, Any] = {
 async def test_a_job_is_its_sessions_alone(replica: IngressApp, visitor: Browser, model: ModelByHand, endpoint: str):
     job_id = await visitor.start(ASK)
     await model.answer("secret")
-    account = await replica.accounts.store.by_slug("visitor")
+    account = await replica.accounts.store.by_slug("alice")
     assert account is not None
     bob, admin = await replica.user("bob"), await replica.admin()
     for who in (account, bob, admin):
@@ -242,7 +242,7 @@ async def test_a_job_is_its_sessions_alone(replica: IngressApp, visitor: Browser
 
 async def test_any_replica_goes_on_where_another_was(redis_url: str, model: ModelByHand):
     async with ingress_app(redis_url) as first:
-        account = await first.user("visitor")
+        account = await first.user("alice")
         browser = Browser(first.app)
         await browser.log_in(account)
         job_id = await browser.start(ASK)

@@ -13,10 +13,10 @@ from tests.integration.semoss_client import ASK, BAD_SESSION, BASE, Browser, ano
 
 
 async def test_credentials_begin_a_session_and_its_cookie_goes_on_with_it(replica: IngressApp):
-    account = await replica.user("visitor")
+    account = await replica.user("alice")
     async with another(replica) as browser:
         answer = await browser.log_in(account)
-        assert answer.json()["loginDetails"]["NATIVE"]["name"] == "visitor"
+        assert answer.json()["loginDetails"]["NATIVE"]["name"] == "alice"
         assert answer.json()["csrf"] is False
         cookie = answer.headers["set-cookie"]
         assert cookie.startswith("JSESSIONID=")
@@ -24,12 +24,12 @@ async def test_credentials_begin_a_session_and_its_cookie_goes_on_with_it(replic
         assert "HttpOnly" in cookie
         assert "SameSite=lax" in cookie
         again = await browser.http.get(f"{BASE}/config")
-        assert again.json()["logins"] == {"NATIVE": "visitor"}
+        assert again.json()["logins"] == {"NATIVE": "alice"}
         assert "set-cookie" not in again.headers
 
 
 async def test_a_session_behind_tls_has_a_secure_cookie(replica: IngressApp):
-    account = await replica.user("visitor")
+    account = await replica.user("alice")
     headers = {"authorization": basic(account.slug), "x-forwarded-proto": "https"}
     async with another(replica) as browser:
         assert "Secure" in (await browser.http.get(f"{BASE}/config", headers=headers)).headers["set-cookie"]
@@ -43,7 +43,7 @@ async def test_without_credentials_the_config_says_that_nobody_is_logged_in(repl
 
 
 async def test_a_wrong_password_begins_nothing_and_is_counted(replica: IngressApp):
-    account = await replica.user("visitor")
+    account = await replica.user("alice")
     async with another(replica) as browser:
         for _ in range(10):
             answer = await browser.log_in(account, "wrong")
@@ -60,7 +60,7 @@ async def test_a_wrong_password_begins_nothing_and_is_counted(replica: IngressAp
         "",
         "Basic",
         "Basic !!!",
-        "Basic " + base64.b64encode(b"visitor").decode(),
+        "Basic " + base64.b64encode(b"alice").decode(),
         "Bearer a.b.c",
         "Digest x",
         "Basic /w==",
@@ -74,7 +74,7 @@ async def test_bad_credentials_are_a_401_everywhere(replica: IngressApp, header:
 
 
 async def test_an_access_token_is_good_with_and_without_a_session(replica: IngressApp, model: ModelByHand):
-    account = await replica.user("visitor")
+    account = await replica.user("alice")
     headers = {"authorization": token(account), "bearer-provider": "ours"}
     async with another(replica) as browser:
         job_id = (await browser.post("runPixelAsync", headers, expression=ASK)).json()["jobId"]
@@ -83,11 +83,11 @@ async def test_an_access_token_is_good_with_and_without_a_session(replica: Ingre
         polled = (await browser.post("pixelJobStreaming", headers, jobId=job_id)).json()
         assert polled["message"][0] == content("Yes")[0]
         await browser.http.get(f"{BASE}/config", headers=headers)
-        assert (await browser.http.get(f"{BASE}/config")).json()["logins"] == {"NATIVE": "visitor"}
+        assert (await browser.http.get(f"{BASE}/config")).json()["logins"] == {"NATIVE": "alice"}
 
 
 async def test_basic_without_a_cookie_finds_its_jobs_again(replica: IngressApp):
-    account = await replica.user("visitor")
+    account = await replica.user("alice")
     headers = {"authorization": basic(account.slug)}
     async with another(replica) as browser:
         job_id = (await browser.post("runPixelAsync", headers, expression=ASK)).json()["jobId"]
@@ -137,7 +137,7 @@ async def test_another_site_cannot_use_the_cookie(visitor: Browser, headers: dic
 
 async def test_with_csrf_on_a_session_needs_its_token(redis_url: str):
     async with ingress_app(redis_url, semoss_csrf=True) as replica:
-        account = await replica.user("visitor")
+        account = await replica.user("alice")
         async with another(replica, account) as browser, another(replica, account) as second:
             refused = await browser.post("runPixel", expression="META | true")
             assert (refused.status_code, refused.headers["x-csrf-token"]) == (403, "Required")
