@@ -26,7 +26,7 @@ from deployments.ingress.tokens import app_id_of
 from pipeline.accounts import Role
 from pipeline.errors import InvalidField, NotFound, Shown, Unauthorized
 from pipeline.permits import ANY_APP
-from pipeline.roles import ROLE_RULE, Enroll, NewEnroll, enroll_id, is_role, owns
+from pipeline.roles import ROLE_RULE, Enroll, IdInUse, NewEnroll, enroll_id, is_role, owns
 from pipeline.store.enrolls import EnrollStore
 
 _NAME_RULE = f"1 to {MAX_NAME} characters without control characters"
@@ -171,11 +171,11 @@ def _new(draft: EnrollDraft, own_app: str) -> NewEnroll:
 
 
 def _check_ids(enrolls: Sequence[NewEnroll]) -> None:
-    """Raises InvalidField if two different ones have the same id."""
+    """Raises IdInUse if two different ones have the same id."""
     known: dict[str, NewEnroll] = {}
     for number, enroll in enumerate(enrolls):
         if known.setdefault(enroll.id, enroll) != enroll:
-            raise InvalidField(f"enrolls.{number}.id", enroll.id, "an id that no other of them has")
+            raise IdInUse(number)
 
 
 def _owns(caller: Principal, role: str) -> bool:

@@ -38,6 +38,7 @@ _ROLE: Form = {
 }
 _USER_ID: Form = {"type": "string", "format": "user-id"}
 _ENROLL_ID: Form = {"anyOf": [{"type": "string", "format": "enroll-id"}, {"type": ["number", "boolean"]}]}
+_ANY_TEXT: Form = {"anyOf": [{"type": "string", "minLength": 1}, {"type": ["number", "boolean"]}]}
 _OPTIONAL_NAME: Form = {"anyOf": [_NAME, {"const": ""}, NULL]}
 _DRAFT = Component(
     name="EnrollDraft",
@@ -77,6 +78,7 @@ LIST = Operation(
         "anyOf": [
             {"properties": {"role": _NAME}, "required": ["role"]},
             {"properties": {"userId": _NAME}, "required": ["userId"]},
+            {"properties": {"contactId": _ANY_TEXT}, "required": ["contactId"]},
         ],
     },
     response=_ENROLLS,

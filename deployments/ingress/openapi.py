@@ -265,5 +265,10 @@ def _is_required(request: Schema) -> bool:
     if isinstance(request, Component):
         return _is_required(request.schema)
     if isinstance(request, Mapping):
-        return bool(request.get("required")) or any(_is_required(part) for part in request.get("allOf", ()))
+        options = request.get("anyOf", ())
+        return (
+            bool(request.get("required"))
+            or any(_is_required(part) for part in request.get("allOf", ()))
+            or (bool(options) and all(_is_required(part) for part in options))
+        )
     return any(field.is_required() for field in request.model_fields.values())

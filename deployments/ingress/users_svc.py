@@ -16,12 +16,12 @@ from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission, pri
 from deployments.ingress.body import read_json
 from deployments.ingress.fields import Boolean, Integer, PrivateText, Strings, Text, WireModel, has_controls
 from deployments.ingress.grants import Grants
-from deployments.ingress.operation import TIME, Operation
+from deployments.ingress.operation import NOTHING, TIME, Operation
 from deployments.ingress.revocations import Revocations
 from deployments.ingress.routing import RoutesBelow
 from deployments.ingress.timestamps import rfc3339
 from deployments.ingress.user_svc import Missing
-from deployments.ingress.users_svc_operations import IDS, LISTED, MAX_ID, MOST_IDS, RESET_PASSWORD, REVOKE
+from deployments.ingress.users_svc_operations import IDS, LISTED, MAX_ID, MOST_IDS, NO_DEVICE, RESET_PASSWORD, USER_ID
 from deployments.ingress.wire import timestamp
 from pipeline.accounts import Account, AccountPage, Accounts, Role, is_slug
 from pipeline.errors import InvalidField, NotFound, Shown, Unauthorized
@@ -62,9 +62,11 @@ class UsersRequest(WireModel):
 
 
 class RevokeRequest(WireModel):
-    user_id: Text = Field(default="", description="the id of a user")
-    all_tokens: Boolean = Field(default=True, description="true: tokens are not told apart")
-    device: Text = Field(default="", description="nothing: tokens are not told apart")
+    """All of a user's tokens are meant, whatever ``all_tokens`` says; some of them cannot be."""
+
+    user_id: Annotated[Text, Only(USER_ID)] = Field(default="", description="the id of a user")
+    all_tokens: Boolean = Field(default=True, description="true or false")
+    device: Annotated[Text, Only(NO_DEVICE)] = Field(default="", description="a string")
 
 
 class _NewPassword(WireModel):
@@ -84,9 +86,10 @@ class UsersSvc:
     def routes(self, gate: Gate) -> list[GuardedRoute]:
         route = RoutesBelow("/user-svc", gate)
         lists = Operation(request=UsersRequest, response=LISTED)
+        revokes = Operation(request=RevokeRequest, response=NOTHING, errors=(404,))
         return [
             route("POST", "/users", self.list, Permission.USER_VIEW, lists),
-            route("DELETE", "/tokens", self.revoke, Access.AUTHENTICATED, REVOKE),
+            route("DELETE", "/tokens", self.revoke, Access.AUTHENTICATED, revokes),
             route("POST", "/{user_id}/reset-password", self.reset_password, Permission.USER_EDIT, RESET_PASSWORD),
         ]
 

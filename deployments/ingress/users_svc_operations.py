@@ -48,15 +48,5 @@ RESET_PASSWORD = Operation(
     parameters=(Parameter(name="user_id", place="path", schema={"type": "string", "format": "user-id"}),),
     errors=(409, 429),
 )
-REVOKE = Operation(
-    request={
-        "type": "object",
-        "properties": {
-            "userId": {"anyOf": [{"type": "string", "format": "user-id"}, {"enum": ["", None]}]},
-            "allTokens": {"type": ["boolean", "null"], "description": "All are meant anyway"},
-            "device": {"enum": ["", None], "description": "Tokens are not told apart"},
-        },
-    },
-    response=NOTHING,
-    errors=(404,),
-)
+USER_ID: Form = {"anyOf": [{"type": "string", "format": "user-id"}, {"const": ""}]}
+NO_DEVICE: Form = {"const": "", "description": "Tokens are not told apart"}

@@ -207,8 +207,8 @@ BAD: dict[str, tuple[Any, int, str]] = {
     "a wrong type": ({"enrolls": [{**GOOD, "role": {"a": 1}}]}, 400, "enrolls.0.role"),
     "one id twice": (
         {"enrolls": [{**GOOD, "id": "a"}, {**GOOD, "id": "a", "role": "news-svc:reader"}]},
-        400,
-        "enrolls.1.id: got 'a'",
+        409,
+        "enrolls.1.id: another enroll has it",
     ),
     "an id in use": ({"enrolls": [{**GOOD, "id": "taken"}]}, 409, "enrolls.0.id: another enroll has it"),
     "more than fit a token": (
