@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 from deployments.ingress.model_state import ServeControl, State, model_state
 from deployments.routing import CurrentRouting, FallbackRule
-from deployments.settings import deployment_name
 from pipeline.store.queue import ModelQueue
 
 logger = logging.getLogger("ray.serve")
@@ -22,8 +21,20 @@ BATCH = 100
 class Fallbacks:
     """Looks after every model that has a fallback. Any number of routers may: each move is one script."""
 
-    def __init__(self, routing: CurrentRouting, queues: Mapping[str, ModelQueue], serve: ServeControl) -> None:
+    def __init__(
+        self,
+        routing: CurrentRouting,
+        queues: Mapping[str, ModelQueue],
+        deployments: Mapping[str, str],
+        serve: ServeControl,
+    ) -> None:
+        """
+        Args:
+            queues: by model id.
+            deployments: names by model id.
+        """
         self._routing = routing
+        self._deployments = deployments
         self._queues = queues
         self._serve = serve
 
@@ -41,7 +52,7 @@ class Fallbacks:
             return 0
         if rule.over_waiting is not None and depth.waiting > rule.over_waiting:
             return await self._move(queue, rule, stay=rule.over_waiting, why="saturated")
-        view = await self._serve.view(deployment_name(model_id))
+        view = await self._serve.view(self._deployments[model_id])
         if model_state(registered=depth.replicas, view=view).state is State.FAILED:
             return await self._move(queue, rule, stay=0, why="failed")
         return 0

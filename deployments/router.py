@@ -20,7 +20,7 @@ from deployments.ledger import open_ledger, retire_other_ledgers
 from deployments.replica.outcome import Outcome
 from deployments.routing import CurrentRouting
 from deployments.serving import ServingReplicas
-from deployments.settings import Settings, deployment_name
+from deployments.settings import Settings
 from deployments.tasks import Supervisor
 from pipeline.store.bells import listen
 from pipeline.store.connection import connect_patient
@@ -143,9 +143,10 @@ class Router:
                 for dispatcher in self._dispatchers.values() if ring is None else [by_channel[ring[0]]]:
                     dispatcher.wake()
 
+        self._deployments = {spec.id: spec.deployment for spec in settings.models}
         self._routing = CurrentRouting(settings)
         serve_control = SharedServeControl(serve.get_replica_context().app_name, self._supervisor)
-        fallbacks = Fallbacks(self._routing, self._queues, serve_control)
+        fallbacks = Fallbacks(self._routing, self._queues, self._deployments, serve_control)
         self._supervisor.keep_running(fallbacks.run, name="fallbacks")
         for model_id in models:
             await asyncio.to_thread(retire_other_ledgers, settings, model_id)
@@ -169,7 +170,7 @@ class Router:
             logger.warning("the demand cannot be read (%s)", type(error).__name__)
             return {}
         return {
-            demand_metric(deployment_name(model_id)): depth.demand
+            demand_metric(self._deployments[model_id]): depth.demand
             for model_id, depth in zip(self._queues, depths, strict=True)
         }
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from redis.asyncio import Redis
 
 from deployments.ingress.model_state import ServeControl, State, model_state
-from deployments.settings import deployment_name
 from pipeline.states import Status
 from pipeline.store.connection import translated_errors
 from pipeline.store.keys import Keys
@@ -23,7 +22,20 @@ _WORDS = {
 class Notices:
     """Says what a prompt waits for. One look at the prompt; Serve's word is shared by all who ask within a second."""
 
-    def __init__(self, client: Redis, keys: Keys, queues: Mapping[str, ModelQueue], serve: ServeControl | None) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        keys: Keys,
+        queues: Mapping[str, ModelQueue],
+        deployments: Mapping[str, str],
+        serve: ServeControl | None,
+    ) -> None:
+        """
+        Args:
+            queues: by model id.
+            deployments: names by model id.
+        """
+        self._deployments = deployments
         self._client = client
         self._keys = keys
         self._queues = queues
@@ -43,7 +55,7 @@ class Notices:
         queue = self._queues.get(model_id)
         if queue is None or self._serve is None:
             return None
-        view = await self._serve.view(deployment_name(model_id))
+        view = await self._serve.view(self._deployments[model_id])
         with translated_errors():
             depth = await queue.depth()
         words = _WORDS.get(model_state(registered=depth.replicas, view=view).state)

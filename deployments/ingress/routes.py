@@ -132,9 +132,11 @@ def ingress_offer(
     api_keys = ApiKeys(ApiKeyStore(client, keys), accounts)
     bearers = Bearers(tokens, revocations=revocations, api_keys=api_keys)
     policies = Policies(PolicyStore(client, keys))
+    deployments = {spec.id: spec.deployment for spec in settings.models}
+    notices = Notices(client, keys, queues, deployments, serve)
     services = (
         FrontPage(),
-        PromptSvc(settings, service, listing, messages, threads, Notices(client, keys, queues, serve), sources),
+        PromptSvc(settings, service, listing, messages, threads, notices, sources),
         TemplateSvc(settings, templates),
         ChatSvc(settings, ThreadStore(client, keys, prompts), messages, events, files=files),
         ModelSvc(settings, queues, default_model, serve, routing),

@@ -14,6 +14,7 @@ from deployments.ingress.own_files import FileLookup, own_files
 from deployments.models import ModelText
 from deployments.routing import CurrentRouting
 from deployments.settings import ModelSpec, Settings
+from pipeline.cost import TEXT, image_cost
 from pipeline.engine import Parsing
 from pipeline.errors import ClientError, InvalidField, NotFound, Shown, StoreUnavailable
 from pipeline.ids import new_id
@@ -109,6 +110,7 @@ class PromptService:
             engine_parameters=submission.engine_parameters,
             fallback=await self._fallback(choice, submission),
             routed=choice.routed,
+            cost=TEXT if image is None else _cost(image, spec),
         )
 
     async def text_for(self, user_id: str, submission: PromptSubmission) -> ModelText:
@@ -240,6 +242,17 @@ def _image_parameters(submission: PromptSubmission, spec: ModelSpec) -> ImagePar
         task=submission.type.image_task,
         prompt=submission.prompt if text is None else text,
         model_id=spec.id,
+    )
+
+
+def _cost(image: ImageParameters, spec: ModelSpec) -> float:
+    """What the pictures cost a replica. One that is made from another is as large as that, which nobody has looked at yet: it
+    counts as the model's usual size."""
+    return image_cost(
+        width=image.width or spec.images.width,
+        height=image.height or spec.images.height,
+        steps=image.steps,
+        images=image.images,
     )
 
 

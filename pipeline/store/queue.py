@@ -128,7 +128,7 @@ class ModelQueue:
             delayed=delayed,
             permits=int(permits or 0),
             replicas=replicas,
-            cost=int(waiting or 0) + leased + int(extra or 0) / 1000,
+            cost=(1000 * (int(waiting or 0) + leased) + int(extra or 0)) / 1000,
             wanted=bool(wanted),
             stale_rejected=int(stale or 0),
         )

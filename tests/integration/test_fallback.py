@@ -41,7 +41,8 @@ class World:
         self.serve = Serve()
         models = [{"id": model, "engine": "scripted", "source": "none"} for model in (FIRST, SECOND)]
         self.routing = CurrentRouting(Settings.parse({"redis_url": "redis://none.invalid", "models": models}))
-        self.fallbacks = Fallbacks(self.routing, self.queues, self.serve)
+        deployments = {FIRST: "LLM-first", SECOND: "LLM-second"}
+        self.fallbacks = Fallbacks(self.routing, self.queues, deployments, self.serve)
 
     async def accept(self, name: str, *, user: str = "ann", movable: bool = True, cost: float = 1) -> str:
         new = NewPrompt(

@@ -54,6 +54,15 @@ async def test_a_picture_is_asked_for_painted_read_and_served(redis_url: str) ->
         assert reply["error"] == f"fileIds: got '{file_id}', allowed is the ids of files of your own"
 
 
+async def test_pictures_are_a_demand_by_pixels_and_steps(redis_url: str) -> None:
+    async with world(redis_url) as w:
+        alice = await w.app.user("alice")
+        await w.submit({"prompt": "a boat", "parameters": {"textToImage": {"batchSize": 2, "steps": 30}}}, alice)
+        depth = await w.queue.depth()
+        assert depth.waiting == 1
+        assert depth.demand == round(2 * 64 * 48 * 30 / (512 * 512 * 20), 3)
+
+
 async def test_a_synchronous_prompt_comes_back_with_its_pictures(redis_url: str) -> None:
     async with world(redis_url) as w:
         alice = await w.app.user("alice")

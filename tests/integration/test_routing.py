@@ -121,7 +121,7 @@ async def test_who_waits_is_told_what_for(app: IngressApp, store: Redis, view: S
     user = await app.user("ann")
     prompt_id = (await submit(app, user, modelId="org/a"))["prompt"]["id"]
     keys = Keys("ps")
-    notices = Notices(store, keys, {"org/a": ModelQueue(store, keys, "org/a")}, Serve(view))
+    notices = Notices(store, keys, {"org/a": ModelQueue(store, keys, "org/a")}, {"org/a": "LLM-a"}, Serve(view))
     assert await notices.of(f"{user.id}/{prompt_id}") == words
 
 
@@ -130,7 +130,7 @@ async def test_who_waits_behind_others_or_for_nothing_is_told_nothing(app: Ingre
     prompt_id = (await submit(app, user, modelId="org/a"))["prompt"]["id"]
     keys = Keys("ps")
     serve = Serve(ServeView(status="HEALTHY", replicas={"RUNNING": 1}))
-    notices = Notices(store, keys, {"org/a": ModelQueue(store, keys, "org/a")}, serve)
+    notices = Notices(store, keys, {"org/a": ModelQueue(store, keys, "org/a")}, {"org/a": "LLM-a"}, serve)
     await AttemptStore(store, keys).register("org/a", "r1", permits=1, node="n", lease_s=100)
     assert await notices.of(f"{user.id}/{prompt_id}") is None
     assert await notices.of(f"{user.id}/none") is None
