@@ -3,7 +3,7 @@ them (``--tool-call-parser``, ``--reasoning-parser``)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -59,7 +59,9 @@ class VllmParsers:
         asked: dict[str, Any] = {"messages": [], "chat_template_kwargs": dict(parsing.template_variables) or None}
         if parsing.tools:
             asked |= {
-                "tools": list(parsing.tools),
+                "tools": [_strict(tool) for tool in parsing.tools]
+                if parsing.tool_choice != "auto"
+                else list(parsing.tools),
                 "tool_choice": parsing.tool_choice,
                 "parallel_tool_calls": parsing.parallel_tool_calls,
             }
@@ -106,6 +108,12 @@ class VllmAnswerParser:
                 part = ToolPart(index=call.index, id=call.id or "", name=name or "")
                 pieces.append(Delta(kind=DeltaKind.TOOL, text=arguments or "", tool=part))
         return pieces
+
+
+def _strict(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool whose arguments must fit its schema, unless the client says otherwise: where the grammar forces a call, it
+    forces one that can be made."""
+    return {**tool, "function": {"strict": True, **tool["function"]}}
 
 
 def _with_json_calls(reasoning: Any) -> type[Parser]:

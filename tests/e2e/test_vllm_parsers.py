@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import xgrammar
 
 from deployments.engines.parsed import ParsedEngine
 from deployments.engines.scripted import ScriptedEngine, ScriptedRenderer, scripted_parsers
@@ -90,6 +91,26 @@ def test_forced_calls_have_a_form_that_the_engine_is_told(parser: str | None, fo
     assert getattr(asked, form) is not None
     assert asked.needs_replay
     assert asked.parsing is None
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "time"}}])
+def test_forced_calls_fit_the_tools_schema(choice: Any):
+    parsers = scripted_parsers(spec("", tool_parser="hermes"))
+    sampling = SamplingParameters(parsing=Parsing(tools=TOOLS, tool_choice=choice))
+    asked = parsers.parser(TextRequest(request_id="r", prompt_token_ids=PROMPT, sampling=sampling)).sampling
+    assert asked.structural_tag is not None
+    letters = xgrammar.TokenizerInfo([chr(code) for code in range(256)])
+    grammar = xgrammar.GrammarCompiler(letters).compile_structural_tag(asked.structural_tag)
+
+    def accepts(name: str, arguments: str) -> bool:
+        text = f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
+        return bool(xgrammar.GrammarMatcher(grammar).accept_string(text))
+
+    assert accepts("time", '{"city": "Paris"}')
+    assert not accepts("time", '{"city": 7}')
+    assert not accepts("time", "{}")
+    assert not accepts("nonsense", '{"city": "Paris"}')
+    assert accepts("weather", '{"city": "Paris"}') == (choice == "required")
 
 
 async def test_forced_calls_of_a_model_without_a_parser_are_read_from_json():
