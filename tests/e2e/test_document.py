@@ -6,6 +6,7 @@ what has become of its prompts. Only the address differs, and what would never e
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from PIL import Image
 
 from tests.e2e.document_shell import Call, Ran, blocks, run_block
 from tests.service import ROOT, Service
@@ -364,6 +366,22 @@ def all_answered(client: httpx.Client, accepted: dict[str, Call]) -> None:
                 assert answer["error"].startswith("not finished within"), answer
         else:
             assert list(answer) == ["prompt"] or set(answer) == {"prompt", "queuePosition"}
+        if prompt["type"] == "Text-to-Image":
+            check_picture(client, prompt, call)
+
+
+def check_picture(client: httpx.Client, prompt: dict[str, Any], call: Call) -> None:
+    """One picture, as large as the command says."""
+    messages = client.post("/chat-svc/messages", json={"threadId": prompt["threadId"]}).json()["messages"]
+    (message,) = (message for message in messages if message["id"] == prompt["responseMessageId"])
+    (file_id,) = message["fileIds"]
+    served = client.get(f"/file-svc/serve/upload/{file_id}")
+    asked = [
+        call.flag(f"parameters.textToImage.{side}") or call.flag(f"engineParameters.stableDiffusion.txt2Img.{side}")
+        for side in ("width", "height")
+    ]
+    with Image.open(io.BytesIO(served.content)) as image:
+        assert [str(side) for side in image.size] == asked, call
 
 
 def test_every_block_is_known() -> None:

@@ -274,22 +274,30 @@ async def test_pictures_that_are_too_many_for_the_memory_are_painted_one_by_one(
     assert [len(group) for group in calls.groups] == [3, 1, 1, 1]
 
 
+FULL = RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: not enough memory: you tried to …")
+
+
 @pytest.mark.parametrize(
     "error",
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: not enough memory: you tried to …"),
+        FULL,
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"),
         MemoryError(),
     ],
 )
+def test_every_way_to_say_that_the_memory_is_full_is_understood(error: Exception):
+    assert diffusers_pipelines._is_out_of_memory(error)
+    assert not diffusers_pipelines._is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
 async def test_a_picture_that_is_too_large_for_the_memory_fails_with_a_reason_and_the_engine_goes_on(
-    engine: DiffusersEngine, monkeypatch: pytest.MonkeyPatch, error: Exception
+    engine: DiffusersEngine, monkeypatch: pytest.MonkeyPatch
 ):
     unet = engine._pipelines._base.unet
 
     def full(*_: Any, **__: Any) -> Any:
-        raise error
+        raise FULL
 
     with monkeypatch.context() as patch:
         patch.setattr(unet, "forward", full)
