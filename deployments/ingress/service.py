@@ -9,7 +9,7 @@ from dataclasses import replace
 from deployments.ingress.default_model import DefaultModel
 from deployments.ingress.hub import Hub
 from deployments.ingress.image_sources import ImageSources
-from deployments.ingress.model_choice import Choice, route
+from deployments.ingress.model_choice import Choice, find_model, route
 from deployments.ingress.own_files import FileLookup, own_files
 from deployments.models import ModelText
 from deployments.routing import CurrentRouting
@@ -117,6 +117,11 @@ class PromptService:
         """What renders and measures it in its thread. Raises ClientError as ``submit`` does."""
         choice = await self._model_for(submission, f"{user_id}/{submission.thread_id or submission.id}")
         return self._texts[choice.model.id]
+
+    def model_named(self, name: str) -> ModelSpec | None:
+        """The model behind an id, an alias or the name of a split, of which it is the one that most prompts run on."""
+        routing = self._routing.now
+        return find_model(self._settings.models, routing.heaviest(name) if name in routing.splits else name)
 
     async def default_model(self) -> ModelSpec:
         """The model that runs a prompt which names none, if it can."""

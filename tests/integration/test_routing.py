@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 from redis.asyncio import Redis
 
@@ -15,7 +17,8 @@ from pipeline.accounts import Account
 from pipeline.store.attempts import AttemptStore
 from pipeline.store.keys import Keys
 from pipeline.store.queue import ModelQueue
-from tests.integration.ingress_app import IngressApp, ingress_app
+from tests.integration.ingress_app import IngressApp, ingress_app, token
+from tests.waiting import until_true
 
 MODELS = [
     {"id": "org/a", "aliases": ["first"], "engine": "scripted", "source": "none", "context_tokens": 256},
@@ -137,3 +140,25 @@ async def test_who_waits_behind_others_or_for_nothing_is_told_nothing(app: Ingre
     serve.current = ServeView(status="HEALTHY")
     await app.send("DELETE", f"/prompt-svc/prompt/{prompt_id}", as_=user)
     assert await notices.of(f"{user.id}/{prompt_id}") is None
+
+
+async def test_clients_of_openais_api_may_name_a_split(app: IngressApp) -> None:
+    user = await app.user("ann")
+    app.routing.reconfigure(SPLIT)
+    body = {"model": "chat", "messages": [{"role": "user", "content": "hi"}], "store": True, "stream": True}
+    transport = httpx.ASGITransport(app=app.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        asking = asyncio.ensure_future(
+            client.post("/v1/chat/completions", json=body, headers={"authorization": token(user)})
+        )
+
+        async def listed() -> list[dict[str, Any]]:
+            reply = await app.send("POST", "/prompt-svc/prompts", {}, as_=user)
+            return list(reply.json()["prompts"])
+
+        (prompt,) = await until_true(listed)
+        assert prompt["modelId"] in {"org/a", "org/b"}
+        await app.send("DELETE", f"/prompt-svc/prompt/{prompt['id']}", as_=user)
+        assert (await asking).status_code == 200
+    refused = await app.send("POST", "/v1/chat/completions", {**body, "model": "nobody"}, as_=user)
+    assert refused.status_code == 404

@@ -56,7 +56,7 @@ class Files:
 def images(*reasons: FinishReason) -> Images:
     calls: Any = Calls(*reasons)
     files: Any = Files()
-    return Images(SETTINGS, calls, files)
+    return Images(SETTINGS, calls, files, SETTINGS.resolve_model)
 
 
 BEGUN = Begun(
@@ -93,7 +93,7 @@ async def test_the_same_images_sent_again_are_the_same_request():
         asked.state.principal = Principal(
             user_id="usr-1", slug="a", roles=(), app_id="", device="", token_id="tok-1", expires_at=0
         )
-        reply = await Images(SETTINGS, calls, files).edit(asked)
+        reply = await Images(SETTINGS, calls, files, SETTINGS.resolve_model).edit(asked)
         assert len(json.loads(bytes(reply.body))["data"]) == 2
     first, again, other = Begins.bodies
     assert first == again != other

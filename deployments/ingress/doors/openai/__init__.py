@@ -42,4 +42,4 @@ def openai_door(
         supervisor,
         wait_s=settings.sync_wait_s,
     )
-    return OpenAi(settings, service, calls, texts, Images(settings, calls, files))
+    return OpenAi(settings, service, calls, texts, Images(settings, calls, files, service.model_named))

@@ -178,7 +178,7 @@ class OpenAi:
 
     async def _model(self, body: Mapping[str, Any]) -> ModelSpec:
         """The model a request names, the default one if it names none."""
-        return named_model(self._settings.models, body) or await self._service.default_model()
+        return named_model(self._service.model_named, body) or await self._service.default_model()
 
     def _model_object(self, spec: ModelSpec) -> dict[str, Any]:
         return {"id": spec.id, "object": "model", "created": self._since, "owned_by": _OWNER}

@@ -18,7 +18,7 @@ from deployments.ingress.body import read_json, refuse_compressed
 from deployments.ingress.doors.openai.calls import Begun, Calls
 from deployments.ingress.doors.openai.errors import OpenAiError
 from deployments.ingress.doors.openai.image_request import ImageCall, parse_image_request
-from deployments.ingress.doors.openai.models import named_model
+from deployments.ingress.doors.openai.models import FindModel, named_model
 from deployments.ingress.doors.openai.stream import EventStream, check_answered, error_frame, frame
 from deployments.settings import Settings
 from pipeline.errors import InvalidField, PromptSvcError, Shown, TooLarge
@@ -37,10 +37,11 @@ _FORM_RULE = "multipart/form-data with the image as a file"
 class Images:
     """The endpoints of images."""
 
-    def __init__(self, settings: Settings, calls: Calls, files: FileStore) -> None:
+    def __init__(self, settings: Settings, calls: Calls, files: FileStore, find_model: FindModel) -> None:
         self._settings = settings
         self._calls = calls
         self._files = files
+        self._find_model = find_model
 
     async def generate(self, request: Request) -> Response:
         """Paint."""
@@ -111,7 +112,7 @@ class Images:
 
     def _model_id(self, body: Mapping[str, Any]) -> str | None:
         """As the body has it. Raises OpenAiError if there is none of that name."""
-        return None if named_model(self._settings.models, body) is None else str(body["model"])
+        return None if named_model(self._find_model, body) is None else str(body["model"])
 
     async def _form(self, request: Request) -> tuple[dict[str, Any], list[UploadFile]]:
         """Fields of a form, as JSON would have them, and its images.

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from deployments.ingress.doors.openai.errors import model_not_found
-from deployments.ingress.model_choice import find_model
 from deployments.settings import ModelSpec
 
+#: The model of a name, None if there is none (``PromptService.model_named``).
+FindModel = Callable[[str], ModelSpec | None]
 
-def named_model(models: Sequence[ModelSpec], body: Mapping[str, Any]) -> ModelSpec | None:
-    """The model that a request names by its id or an alias, None if it names none.
+
+def named_model(find: FindModel, body: Mapping[str, Any]) -> ModelSpec | None:
+    """The model that a request names, None if it names none.
 
     Raises:
         OpenAiError: 404, there is no model of that name.
@@ -19,7 +21,7 @@ def named_model(models: Sequence[ModelSpec], body: Mapping[str, Any]) -> ModelSp
     name = body.get("model")
     if name is None or name == "":
         return None
-    spec = find_model(models, name) if isinstance(name, str) else None
+    spec = find(name) if isinstance(name, str) else None
     if spec is None:
         raise model_not_found(name if isinstance(name, str) else "that is no string")
     return spec
