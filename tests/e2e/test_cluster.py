@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from deployments.settings import deployment_name
-from tests.e2e.several_nodes import PASSWORD, SeveralNodes, several_nodes
 from tests.service import ROOT, free_port
+from tests.several_nodes import PASSWORD, SeveralNodes, several_nodes
 from tests.waiting import wait_for
 
 #: Runs on nodes with a GPU, none of which is there until there is work. It answers within some seconds.

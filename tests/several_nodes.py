@@ -62,12 +62,7 @@ class SeveralNodes:
 
     def kill_node(self, name: str) -> None:
         """kill -9 of the node's raylet, its agents and every worker on it, as when a machine loses its power."""
-        victims = [process for process in _processes() if _variable(process.pid, NODE_NAME) == name]
-        assert victims, f"no process of the node {name}"
-        for victim in victims:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(victim.pid, signal.SIGKILL)
-        assert wait_gone(victims, 10) == []
+        kill_all_with(NODE_NAME, name)
 
     def close(self) -> None:
         self._dashboard.close()
@@ -157,6 +152,16 @@ def _stop(head: subprocess.Popen[bytes], sessions: str) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
     assert wait_gone(left, 10) == []
+
+
+def kill_all_with(variable: str, value: str) -> None:
+    """kill -9 of every process that was started with this in its environment, as its children are."""
+    victims = [process for process in _processes() if _variable(process.pid, variable) == value]
+    assert victims, f"no process with {variable}={value}"
+    for victim in victims:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim.pid, signal.SIGKILL)
+    assert wait_gone(victims, 10) == []
 
 
 def _processes() -> list[ProcessId]:
