@@ -59,7 +59,7 @@ class Nodes:
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def start_head(self) -> None:
-        """Start it, or one in its place: with the same address, as behind a name that moves along, and nothing of the old one's."""
+        """Start it, or one in its place at the same address (as behind a name that moves along), with nothing of the old one."""
         # Ray looks at the processes of the machine and takes the worker for a head that is still there.
         (Path(self._sessions) / "ray_current_cluster").unlink(missing_ok=True)
         password = urlsplit(self._gcs.url).password
