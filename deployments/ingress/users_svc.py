@@ -14,7 +14,7 @@ from starlette.responses import Response
 from deployments.ingress.accepted import Only
 from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission, principal
 from deployments.ingress.body import read_json
-from deployments.ingress.fields import Boolean, Integer, PrivateText, Strings, Text, WireModel, has_controls
+from deployments.ingress.fields import Boolean, ExactText, Integer, Private, Strings, Text, WireModel, has_controls
 from deployments.ingress.grants import Grants
 from deployments.ingress.operation import NOTHING, TIME, Operation
 from deployments.ingress.revocations import Revocations
@@ -70,7 +70,7 @@ class RevokeRequest(WireModel):
 
 
 class _NewPassword(WireModel):
-    new_password: PrivateText = Field(default="", description="a string")
+    new_password: Annotated[ExactText, Private()] = Field(default="", description="a string")
 
 
 class UsersSvc:
