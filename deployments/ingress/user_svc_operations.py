@@ -57,6 +57,13 @@ _LOGIN = Component(
         "required": ["appHost", "slug", "password"],
     },
 )
+NEW_PASSWORD = {
+    "anyOf": [
+        {"type": "string", "minLength": MIN_PASSWORD, "maxLength": MAX_PASSWORD},
+        {"type": "integer", "minimum": 10 ** (MIN_PASSWORD - 1), "maximum": _MOST},
+        {"type": "integer", "minimum": _LEAST, "maximum": -(10 ** (MIN_PASSWORD - 2))},
+    ]
+}
 _REGISTRATION = Component(
     name="Registration",
     schema={
@@ -70,13 +77,7 @@ _REGISTRATION = Component(
                     {"type": "boolean"},
                 ]
             },
-            "password": {
-                "anyOf": [
-                    {"type": "string", "minLength": MIN_PASSWORD, "maxLength": MAX_PASSWORD},
-                    {"type": "integer", "minimum": 10 ** (MIN_PASSWORD - 1), "maximum": _MOST},
-                    {"type": "integer", "minimum": _LEAST, "maximum": -(10 ** (MIN_PASSWORD - 2))},
-                ]
-            },
+            "password": NEW_PASSWORD,
             "name": {**_OPTIONAL_TEXT, "maxLength": MAX_NAME},
             "device": _DEVICE,
         },

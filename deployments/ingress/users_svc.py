@@ -14,7 +14,7 @@ from starlette.responses import Response
 from deployments.ingress.accepted import Only
 from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission, principal
 from deployments.ingress.body import read_json
-from deployments.ingress.fields import Boolean, Integer, PrivateText, Strings, Text, WireModel, has_controls
+from deployments.ingress.fields import Boolean, ExactText, Integer, Private, Strings, Text, WireModel, has_controls
 from deployments.ingress.grants import Grants
 from deployments.ingress.operation import NOTHING, TIME, Operation
 from deployments.ingress.revocations import Revocations
@@ -54,8 +54,18 @@ class UsersRequest(WireModel):
     search: Text = Field(default="", description="the slug or id of a user")
     contact_id: Text = Field(default="", description="a string")
     contact_ids: Annotated[Strings, Field(description="strings")] | None = None
-    order_by: Annotated[OrderBy | None, BeforeValidator(_empty_is_absent), Field(description="createdAt")] = None
-    order: Annotated[Direction | None, BeforeValidator(_empty_is_absent), Field(description="asc or desc")] = None
+    order_by: Annotated[
+        OrderBy | None,
+        BeforeValidator(_empty_is_absent),
+        Only({"enum": [*OrderBy, "", None]}),
+        Field(description="createdAt"),
+    ] = None
+    order: Annotated[
+        Direction | None,
+        BeforeValidator(_empty_is_absent),
+        Only({"enum": [*Direction, "", None]}),
+        Field(description="asc or desc"),
+    ] = None
     after_time: Annotated[Text, Only({"anyOf": [TIME, {"const": ""}]}), Field(description=_AFTER_RULE)] = ""
     limit: Annotated[Integer, Field(ge=0, le=MOST_LISTED, description=f"an integer from 1 to {MOST_LISTED}")] = 0
     count: Boolean = Field(default=False, description="true or false")
@@ -70,7 +80,7 @@ class RevokeRequest(WireModel):
 
 
 class _NewPassword(WireModel):
-    new_password: PrivateText = Field(default="", description="a string")
+    new_password: Annotated[ExactText, Private()] = Field(default="", description="a string")
 
 
 class UsersSvc:

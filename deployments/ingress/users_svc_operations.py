@@ -14,8 +14,7 @@ from deployments.ingress.operation import (
     exactly,
     list_of,
 )
-from pipeline.accounts import MIN_PASSWORD
-from pipeline.passwords import MAX_PASSWORD
+from deployments.ingress.user_svc_operations import NEW_PASSWORD
 
 #: Users of one request by id.
 MOST_IDS = 100
@@ -41,7 +40,7 @@ LISTED = exactly(
 RESET_PASSWORD = Operation(
     request={
         "type": "object",
-        "properties": {"newPassword": {"type": "string", "minLength": MIN_PASSWORD, "maxLength": MAX_PASSWORD}},
+        "properties": {"newPassword": NEW_PASSWORD},
         "required": ["newPassword"],
     },
     response=NOTHING,
