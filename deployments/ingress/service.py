@@ -111,10 +111,11 @@ class PromptService:
             routed=choice.routed,
         )
 
-    async def text_for(self, user_id: str, submission: PromptSubmission) -> ModelText:
-        """What renders and measures it in its thread. Raises ClientError as ``submit`` does."""
+    async def model_of(self, user_id: str, submission: PromptSubmission) -> tuple[ModelSpec, ModelText]:
+        """The model that would run it in its thread, and what renders and measures it there. Raises ClientError as ``submit``
+        does."""
         choice = await self._model_for(submission, f"{user_id}/{submission.thread_id or submission.id}")
-        return self._texts[choice.model.id]
+        return choice.model, self._texts[choice.model.id]
 
     async def default_model(self) -> ModelSpec:
         """The model that runs a prompt which names none, if it can."""
