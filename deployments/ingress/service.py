@@ -113,10 +113,11 @@ class PromptService:
             cost=TEXT if image is None else _cost(image, spec),
         )
 
-    async def text_for(self, user_id: str, submission: PromptSubmission) -> ModelText:
-        """What renders and measures it in its thread. Raises ClientError as ``submit`` does."""
+    async def model_of(self, user_id: str, submission: PromptSubmission) -> tuple[ModelSpec, ModelText]:
+        """The model that would run it in its thread, and what renders and measures it there. Raises ClientError as ``submit``
+        does."""
         choice = await self._model_for(submission, f"{user_id}/{submission.thread_id or submission.id}")
-        return self._texts[choice.model.id]
+        return choice.model, self._texts[choice.model.id]
 
     def model_named(self, name: str) -> ModelSpec | None:
         """The model behind an id, an alias or the name of a split, of which it is the one that most prompts run on."""

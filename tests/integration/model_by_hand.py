@@ -7,7 +7,7 @@ from types import TracebackType
 
 from redis.asyncio import Redis
 
-from pipeline.delta import Delta, DeltaKind, FinishReason
+from pipeline.delta import Delta, DeltaKind, FinishReason, ToolPart
 from pipeline.store.attempts import AttemptStore, Claimed
 from pipeline.store.keys import Keys
 from pipeline.store.queue import ModelQueue
@@ -25,13 +25,13 @@ class Attempt:
         self._entries = claimed.entries
         self._text: list[str] = []
 
-    async def say(self, text: str, kind: DeltaKind = DeltaKind.CONTENT) -> None:
+    async def say(self, text: str, kind: DeltaKind = DeltaKind.CONTENT, tool: ToolPart | None = None) -> None:
         self._entries += 1
         if kind is DeltaKind.RESTART:
             self._text.clear()
         elif kind is DeltaKind.CONTENT:
             self._text.append(text)
-        entry = (self.claimed.ref, self.claimed.fence, self._entries, Delta(kind=kind, text=text))
+        entry = (self.claimed.ref, self.claimed.fence, self._entries, Delta(kind=kind, text=text, tool=tool))
         assert await self._attempts.append([entry]) == [True]
 
     async def end(self, text: str = "", reason: FinishReason = FinishReason.STOP) -> None:

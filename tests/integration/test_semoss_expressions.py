@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from pipeline.delta import DeltaKind, FinishReason, ToolPart
+from tests.integration.ingress_app import ingress_app
 from tests.integration.model_by_hand import MODEL, ModelByHand
-from tests.integration.semoss_client import ASK, BASE, Browser, finish
+from tests.integration.semoss_client import ASK, BASE, Browser, another, finish
 
 CODE = f"""from ai_server import ModelEngine
 model = ModelEngine(engine_id = "{MODEL}")
@@ -188,3 +191,41 @@ async def test_the_other_pixels_of_the_sdk(visitor: Browser):
     assert await output("MyOpenInsights();", insightId=first) == [[first, second]]
     await output("DropInsight();", insightId=second)
     assert await output("MyOpenInsights();", insightId=first) == [[first]]
+
+
+TOOLS = """[{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}, "type": "function"}}]"""
+
+
+@pytest.fixture
+async def roomy(redis_url: str) -> AsyncIterator[Browser]:
+    """A client of a model into whose context tools fit."""
+    spec = {"id": MODEL, "engine": "scripted", "source": "none", "context_tokens": 2048}
+    async with (
+        ingress_app(redis_url, models=[spec]) as replica,
+        another(replica, await replica.user("alice")) as browser,
+    ):
+        yield browser
+
+
+async def test_tools_are_offered_and_their_calls_are_the_result(roomy: Browser, model: ModelByHand):
+    parameters = f'{{"tools": {TOOLS}, "tool_choice": "required"}}'
+    job_id = await roomy.start(f'LLM(engine="{MODEL}", command="What is 1+1?", paramValues=[{parameters}]);')
+    attempt = await model.take()
+    assert attempt.claimed.sampling.parsing is not None
+    assert attempt.claimed.sampling.parsing.tools[0]["function"]["name"] == "add"
+    assert attempt.claimed.sampling.parsing.tool_choice == "required"
+    await attempt.say("", DeltaKind.TOOL, ToolPart(index=0, id="call_1", name="add"))
+    await attempt.say('{"a": 1}', DeltaKind.TOOL, ToolPart(index=0))
+    await attempt.end(reason=FinishReason.TOOL_CALLS)
+    polled = (await roomy.poll(job_id))["message"]
+    assert [chunk["stream_type"] for chunk in polled] == ["tool", "tool", "tool", "tool", "usage", "tool"]
+    assert polled[-1]["data"] == {"finish_reason": "tool_calls"}
+    output = (await roomy.result(job_id))["pixelReturn"][0]["output"]
+    assert output["messageType"] == "TOOL"
+    assert output["response"] == [{"id": "call_1", "type": "function", "name": "add", "arguments": '{"a": 1}'}]
+
+
+async def test_tools_that_the_model_cannot_be_offered_are_refused(visitor: Browser):
+    expression = f'LLM(engine="{MODEL}", command="x", paramValues=[{{"tools": {TOOLS}}}]);'
+    (entry,) = (await visitor.post("runPixel", expression=expression)).json()["pixelReturn"]
+    assert "its entry in the catalogue has no tool_parser" in entry["output"]

@@ -148,3 +148,15 @@ async def test_with_csrf_on_a_session_needs_its_token(redis_url: str):
             for sent, status in ((mine, 200), (theirs, 403), ("", 403)):
                 answer = await browser.post("runPixel", {"x-csrf-token": sent}, expression="META | true")
                 assert answer.status_code == status
+
+
+async def test_an_api_key_is_a_secret_key_and_a_bearer_token(replica: IngressApp):
+    account, bob = await replica.user("alice"), await replica.user("bob")
+    key = (await replica.send("POST", "/user-svc/api-key", {"name": "mine"}, as_=account)).json()["key"]
+    async with another(replica) as browser:
+        for header in (basic("alice", key), f"Bearer {key}"):
+            answer = await browser.post("runPixel", {"authorization": header}, expression="META | true")
+            assert answer.status_code == 200, answer.text
+        refused = await browser.post("runPixel", {"authorization": basic(bob.slug, key)}, expression="META | true")
+        assert refused.status_code == 401
+        assert (await browser.log_in(account, key)).json()["logins"] == {"NATIVE": "alice"}

@@ -15,7 +15,7 @@ from deployments.ingress.doors.semoss.pixel import Pixel, parse_pixel
 from deployments.ingress.doors.semoss.python_code import Ask, parse_python
 from deployments.ingress.doors.semoss.questions import Question, question_of_code, question_of_pixel
 from deployments.ingress.doors.semoss.statements import Asking, read_statement
-from pipeline.errors import ClientError, InvalidField
+from pipeline.errors import ClientError
 from tests.service import ROOT
 
 DOCUMENT = """from ai_server import ModelEngine
@@ -238,33 +238,47 @@ def test_parameters_become_sampling():
     ("parameters", "says"),
     [
         ({"frob": 1}, "frob: got an unknown key"),
-        ({"tools": []}, "tools: got an unknown key"),
+        ({"tools": "x"}, "tools: got a string"),
+        ({"tools": [1]}, "tools.0: got a number"),
         ({"temperature": 3}, "temperature: got 3, allowed is a number from 0 to 2"),
         ({"max_new_tokens": 0}, "max_new_tokens: got 0"),
         ({"stream": "maybe"}, "stream: got"),
         ({"schema": {"type": 1}}, "schema: got an object"),
-        ({"full_prompt": []}, "full_prompt: got an array"),
-        ({"full_prompt": [{"role": "tool", "content": "x"}]}, "full_prompt: got another message"),
-        ({"full_prompt": [{"role": "assistant", "content": "x"}]}, "full_prompt: got another end"),
-        ({"full_prompt": [{"role": "user", "content": 1}]}, "full_prompt.content: got a number"),
+        ({"full_prompt": []}, "full_prompt: got 0 of them"),
+        ({"full_prompt": 1}, "full_prompt: got a number"),
+        ({"full_prompt": ["x"]}, "full_prompt: got an array"),
+        ({"full_prompt": [{"role": "robot", "content": "x"}]}, "full_prompt.0.role: got"),
+        ({"full_prompt": [{"role": "user", "content": 1}]}, "full_prompt.0.content: got a number"),
         (
-            {"full_prompt": [{"role": "user", "content": [{"image_url": "x"}]}]},
-            "full_prompt.content: got a part without text",
+            {"full_prompt": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "full_prompt.0.content.0: the model",
         ),
     ],
 )
 def test_wrong_parameters_are_named(parameters: dict[str, Any], says: str):
-    with pytest.raises(InvalidField, match=re.escape(says)):
+    with pytest.raises(ClientError, match=re.escape(says)):
         ask(**parameters)
 
 
 def test_a_full_prompt_goes_before_the_command():
-    question = ask(
-        full_prompt=[{"role": "system", "content": "s"}, {"role": "user", "content": [{"text": "a"}, {"text": "b"}]}]
-    )
-    assert question.chat == ({"role": "system", "content": "s"}, {"role": "user", "content": "ab"})
-    assert question.text == "ab"
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    question = ask(full_prompt=[{"role": "system", "content": "s"}, {"role": "user", "content": parts}])
+    assert question.chat == ({"role": "system", "content": "s"}, {"role": "user", "content": "a\nb"})
+    assert question.text == "a\nb"
     assert ask(full_prompt="whole").chat == ({"role": "user", "content": "whole"},)
+
+
+def test_a_full_prompt_may_end_with_what_a_tool_said():
+    call = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+    chat = [
+        {"role": "user", "content": "What is 1+1?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "2"},
+    ]
+    question = ask(full_prompt=chat)
+    assert question.text == "What is 1+1?"
+    assert question.chat is not None
+    assert question.chat[1]["tool_calls"][0]["function"]["arguments"] == {"a": 1}
 
 
 @pytest.mark.parametrize(

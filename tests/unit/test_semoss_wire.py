@@ -5,14 +5,14 @@ import uuid
 import orjson
 import pytest
 
-from deployments.ingress.doors.semoss.chunks import JobStatus, chunks, job_status, text_of, usage_of
+from deployments.ingress.doors.semoss.chunks import JobStatus, calls_of, chunks, job_status, text_of, usage_of
 from deployments.ingress.doors.semoss.envelopes import OperationType, Outcome, envelope
 from deployments.ingress.doors.semoss.jobs import new_job_id
 from deployments.ingress.doors.semoss.replies import ExpressionNotFound, error_reply
 from deployments.ingress.doors.semoss.sessions import Forged, Session
 from deployments.ingress.doors.semoss.svc import config_object
 from deployments.ingress.principal import Principal
-from pipeline.delta import Delta, DeltaKind, FinishReason
+from pipeline.delta import Delta, DeltaKind, FinishReason, ToolPart
 from pipeline.errors import ServerError, StoreUnavailable, TooManyRequests, Unauthorized
 from pipeline.states import Status
 from pipeline.store.messages import Message
@@ -29,8 +29,11 @@ def end(reason: FinishReason, text: str = "") -> Delta:
     return Delta(kind=DeltaKind.END, text=text, finish_reason=reason)
 
 
-def tool(**call: object) -> Delta:
-    return Delta(kind=DeltaKind.TOOL, text=orjson.dumps({"index": 0, **call}).decode())
+def tool(text: str = "", **part: str) -> Delta:
+    return Delta(kind=DeltaKind.TOOL, text=text, tool=ToolPart(index=0, **part))
+
+
+CALL = [tool(id="call_1", name="add"), tool('{"a"'), tool(": 1}")]
 
 
 def test_a_poll_of_a_text():
@@ -42,9 +45,7 @@ def test_a_poll_of_a_text():
 def test_a_poll_of_thoughts_and_tools():
     deltas = [
         Delta(kind=DeltaKind.THINKING, text="mulling"),
-        tool(id="call_1", type="function", function={"name": "add", "arguments": ""}),
-        tool(function={"arguments": '{"a"'}),
-        tool(function={"arguments": ": 1}"}),
+        *CALL,
         end(FinishReason.TOOL_CALLS),
     ]
     check_json("semoss-poll-tools", {"message": chunks(deltas, usage=None), "status": "ProgressComplete"})
@@ -88,6 +89,7 @@ def shown(outcome: Outcome) -> dict[str, object]:
 
 def test_envelopes():
     check_json("semoss-answer", shown(Outcome.answer(ANSWER, "room-1", by_code=False)))
+    check_json("semoss-answer-with-calls", shown(Outcome.answer(ANSWER, "room-1", by_code=False, calls=calls_of(CALL))))
     check_json("semoss-answer-to-code", shown(Outcome.answer(ANSWER, "room-1", by_code=True)))
     check_json("semoss-error", shown(Outcome.error("no", OperationType.INVALID_SYNTAX)))
     check_json("semoss-probe", shown(Outcome(output=True, is_meta=True)))
@@ -111,3 +113,16 @@ def test_job_ids_are_uuids_of_version_7_in_the_order_of_time():
     assert {(i.version, i.variant) for i in ids} == {(7, uuid.RFC_4122)}
     assert len(set(ids)) == 100
     assert [i.int >> 80 for i in ids] == sorted(i.int >> 80 for i in ids)
+
+
+def test_calls_of_tools_are_put_together_again():
+    restart = Delta(kind=DeltaKind.RESTART)
+    second = Delta(kind=DeltaKind.TOOL, text="{}", tool=ToolPart(index=1, id="call_2", name="wait"))
+    assert calls_of([tool(id="call_0", name="old"), restart, *CALL, Delta(text="x"), second]) == [
+        {"id": "call_1", "type": "function", "name": "add", "arguments": '{"a": 1}'},
+        {"id": "call_2", "type": "function", "name": "wait", "arguments": "{}"},
+    ]
+
+
+def test_thoughts_are_counted_where_the_model_has_them():
+    assert usage_of({**META, "reasoningTokens": 5}) == {"input_tokens": 37, "output_tokens": 8, "reasoning_tokens": 5}

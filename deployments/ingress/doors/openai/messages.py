@@ -15,16 +15,19 @@ _CONTENT_RULE = "a string, or a list of parts of the type text"
 _CALLS_RULE = 'a list of {"id", "type": "function", "function": {"name", "arguments"}} with JSON text as arguments'
 
 
-def chat_messages(given: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+def chat_messages(given: Sequence[Mapping[str, Any]], *, field: str = "messages") -> tuple[Mapping[str, Any], ...]:
     """The messages for a template: content as one text, arguments of calls as objects, ``developer`` as ``system``.
+
+    Args:
+        field: what errors call them.
 
     Raises:
         InvalidField: one is not a message; its text is not shown.
         OpenAiError: it has images, sound or files.
     """
     if not 1 <= len(given) <= MOST_MESSAGES:
-        raise InvalidField("messages", Shown(f"{len(given)} of them"), f"1 to {MOST_MESSAGES} messages")
-    return tuple(_message(f"messages.{index}", message) for index, message in enumerate(given))
+        raise InvalidField(field, Shown(f"{len(given)} of them"), f"1 to {MOST_MESSAGES} messages")
+    return tuple(_message(f"{field}.{index}", message) for index, message in enumerate(given))
 
 
 def last_words(messages: Sequence[Mapping[str, Any]]) -> str:

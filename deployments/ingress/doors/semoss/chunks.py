@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
-import orjson
-
 from pipeline.delta import Delta, DeltaKind, FinishReason
 from pipeline.states import Status
 
@@ -46,7 +44,7 @@ def _chunks(delta: Delta, usage: Mapping[str, int] | None) -> Iterator[dict[str,
         case DeltaKind.THINKING if delta.text:
             yield _chunk("thinking", {"thinking": delta.text})
         case DeltaKind.TOOL:
-            yield from _tool_chunks(delta.text)
+            yield from _tool_chunks(delta)
         case DeltaKind.RESTART:
             # No client knows it; those that are not told would show the beginning twice without a word.
             yield _chunk("content", {"event": "restart"})
@@ -64,17 +62,18 @@ def finish_chunk(reason: FinishReason) -> dict[str, Any]:
     return _chunk(kind, {"finish_reason": _REASONS.get(reason, reason.value)})
 
 
-def _tool_chunks(document: str) -> Iterator[dict[str, Any]]:
-    """A delta of a tool call, as OpenAI has it in JSON, one field at a time."""
-    call = orjson.loads(document)
-    index = {"index": call.get("index", 0)}
-    function = call.get("function") or {}
-    for key in ("id", "type"):
-        if call.get(key):
-            yield _chunk("tool", {**index, key: call[key]})
-    for key in ("name", "arguments"):
-        if function.get(key):
-            yield _chunk("tool", {**index, "function": {key: function[key]}})
+def _tool_chunks(delta: Delta) -> Iterator[dict[str, Any]]:
+    """A piece of a tool call, one field at a time."""
+    if delta.tool is None:
+        return
+    index = {"index": delta.tool.index}
+    if delta.tool.id:
+        yield _chunk("tool", {**index, "id": delta.tool.id})
+        yield _chunk("tool", {**index, "type": "function"})
+    if delta.tool.name:
+        yield _chunk("tool", {**index, "function": {"name": delta.tool.name}})
+    if delta.text:
+        yield _chunk("tool", {**index, "function": {"arguments": delta.text}})
 
 
 def _chunk(kind: str, data: dict[str, Any]) -> dict[str, Any]:
@@ -85,7 +84,10 @@ def usage_of(meta: Mapping[str, Any] | None) -> dict[str, int] | None:
     """The tokens that an answer's message counts."""
     if not meta or "promptTokens" not in meta:
         return None
-    return {"input_tokens": int(meta["promptTokens"]), "output_tokens": int(meta["completionTokens"])}
+    usage = {"input_tokens": int(meta["promptTokens"]), "output_tokens": int(meta["completionTokens"])}
+    if "reasoningTokens" in meta:
+        usage["reasoning_tokens"] = int(meta["reasoningTokens"])
+    return usage
 
 
 def text_of(deltas: Iterable[Delta]) -> str:
@@ -97,3 +99,17 @@ def text_of(deltas: Iterable[Delta]) -> str:
         elif delta.kind in (DeltaKind.CONTENT, DeltaKind.END):
             parts.append(delta.text)
     return "".join(parts)
+
+
+def calls_of(deltas: Iterable[Delta]) -> list[dict[str, str]]:
+    """The calls of tools in an answer, as its result lists them."""
+    calls: dict[int, dict[str, str]] = {}
+    for delta in deltas:
+        if delta.kind is DeltaKind.RESTART:
+            calls.clear()
+        elif delta.tool is not None:
+            call = calls.setdefault(delta.tool.index, {"id": "", "type": "function", "name": "", "arguments": ""})
+            call["id"] = call["id"] or delta.tool.id
+            call["name"] = call["name"] or delta.tool.name
+            call["arguments"] += delta.text
+    return [calls[index] for index in sorted(calls)]

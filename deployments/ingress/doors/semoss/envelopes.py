@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -38,13 +38,15 @@ class Outcome:
         return cls(output=message, types=(OperationType.ERROR, *also))
 
     @classmethod
-    def answer(cls, message: Message, room_id: str, *, by_code: bool) -> Outcome:
-        """A model's answer; Python's is the value of its last line."""
+    def answer(
+        cls, message: Message, room_id: str, *, by_code: bool, calls: Sequence[Mapping[str, str]] = ()
+    ) -> Outcome:
+        """A model's answer, or the calls of tools it asks for; Python's is the value of its last line."""
         meta = message.meta or {}
         output = {
-            "response": message.text,
+            "response": [*calls] if calls else message.text,
             "messageId": message.id,
-            "messageType": "CHAT",
+            "messageType": "TOOL" if calls else "CHAT",
             "roomId": room_id,
             "numberOfTokensInPrompt": meta.get("promptTokens"),
             "numberOfTokensInResponse": meta.get("completionTokens"),

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
+from deployments.ingress.doors.semoss.chunks import calls_of
 from deployments.ingress.doors.semoss.envelopes import Outcome
 from deployments.ingress.doors.semoss.sessions import Session
 from deployments.ingress.service import PromptService
 from deployments.ingress.threads import ThreadReader
 from deployments.tasks import Supervisor
-from pipeline.delta import Delta
+from pipeline.delta import Delta, FinishReason
 from pipeline.errors import NotFound
 from pipeline.prompt import Prompt
 from pipeline.states import Status
@@ -27,6 +28,8 @@ from pipeline.store.pixel_jobs import REPLY_S, Channel, Page, PixelJobs, PollUnd
 
 #: How often a poll asks again while the word of the one before is on its way to the store, and how long in between, seconds.
 _TRIES, _PAUSE_S = 10, 0.01
+#: Above every log: a log has at most an entry per token.
+MOST_LOGGED = 2_000_000
 
 
 def new_job_id() -> str:
@@ -143,7 +146,11 @@ class JobReader:
                 message = await self._messages.get(prompt.user_id, prompt.message_id)
             if message is None:
                 return Outcome.error("the answer was deleted")
-            return Outcome.answer(message, room_id, by_code=by_code)
+            calls: list[dict[str, str]] = []
+            if (message.meta or {}).get("finishReason") == FinishReason.TOOL_CALLS:
+                with translated_errors():
+                    calls = calls_of(await self._jobs.deltas(prompt.ref, MOST_LOGGED))
+            return Outcome.answer(message, room_id, by_code=by_code, calls=calls)
         if prompt.status is Status.CANCELED:
             return Outcome.error("the job was canceled")
         return Outcome.error(prompt.error or "the model failed")

@@ -9,22 +9,17 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from deployments.ingress.body import kind_of
+from deployments.ingress.doors.openai.messages import chat_messages, last_words
 from deployments.ingress.doors.semoss.errors import WrongExpression
 from deployments.ingress.doors.semoss.pixel import Pixel
 from deployments.ingress.doors.semoss.python_code import Ask, parse_python
-from deployments.ingress.fields import Boolean, WireModel
+from deployments.ingress.fields import Boolean, Private, WireModel
 from deployments.ingress.prompt_request import Id, MaxTokens, Penalty, Schema, Seed, Stop, Temperature, TopK, TopP
 from pipeline.engine import SamplingParameters
 from pipeline.errors import InvalidField, Shown
 
-ROLES = ("system", "user", "assistant")
-#: Messages of a ``full_prompt``.
-MOST_MESSAGES = 1000
-_MESSAGES_RULE = (
-    f"a text, or 1 to {MOST_MESSAGES} objects with a role ({', '.join(ROLES)}) and a content, the last one a user's"
-)
-
-Chat = tuple[Mapping[str, str], ...]
+Chat = tuple[Mapping[str, Any], ...]
+_CHAT_RULE = "a text, or messages with a role and a content"
 
 
 class _Parameters(WireModel):
@@ -45,6 +40,10 @@ class _Parameters(WireModel):
     stream: Annotated[Boolean, Field(description="true or false")] | None = None
     schema_: Schema | None = Field(default=None, alias="schema")
     full_prompt: Any = None
+    tools: (
+        Annotated[list[dict[str, Any]], Private(), Field(description="a list of tools as OpenAI has them")] | None
+    ) = None
+    tool_choice: Any = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,8 +54,11 @@ class Question:
     engine_id: str
     #: The user's words.
     text: str
-    #: A whole chat that ends with ``text``; then there is no history and no context beside it.
+    #: A whole chat, in which ``text`` is what the user said last; then there is no history beside it.
     chat: Chat | None = None
+    #: Tools that the model may call, and whether it must; as they were given.
+    tools: tuple[Mapping[str, Any], ...] = ()
+    tool_choice: Any = None
     #: The system's words.
     context: str | None = None
     #: Name of the conversation, None for that of the insight.
@@ -121,13 +123,15 @@ def _question(
         raise InvalidField("paramValues", Shown(kind_of(parameters)), "an object")
     given = _Parameters.parse(parameters or {})
     chat = None if given.full_prompt is None else _chat(given.full_prompt)
-    text = chat[-1]["content"] if chat else _text("command", command)
+    text = last_words(chat) if chat else _text("command", command)
     if not text.strip():
         raise InvalidField("command", Shown(kind_of(text)), "a string that is not blank")
     return Question(
         engine_id=_text("engine", engine_id),
         text=text,
         chat=chat,
+        tools=tuple(given.tools or ()),
+        tool_choice=given.tool_choice,
         context=None if context in (None, "") else _text("context", context),
         room_id=None if room_id in (None, "") else _room(room_id),
         use_history=True if use_history is None else _flag("useHistory", use_history),
@@ -155,24 +159,9 @@ def _sampling(given: _Parameters) -> SamplingParameters:
 def _chat(value: Any) -> Chat:
     if isinstance(value, str):
         return ({"role": "user", "content": value},)
-    if not isinstance(value, list) or not 1 <= len(value) <= MOST_MESSAGES:
-        raise InvalidField("full_prompt", Shown(kind_of(value)), _MESSAGES_RULE)
-    chat = tuple(_message(item) for item in value)
-    if chat[-1]["role"] != "user":
-        raise InvalidField("full_prompt", Shown("another end"), _MESSAGES_RULE)
-    return chat
-
-
-def _message(value: Any) -> Mapping[str, str]:
-    if not isinstance(value, dict) or value.get("role") not in ROLES:
-        raise InvalidField("full_prompt", Shown("another message"), _MESSAGES_RULE)
-    content = value.get("content")
-    if isinstance(content, list):
-        # OpenAI's parts.
-        if not all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
-            raise InvalidField("full_prompt.content", Shown("a part without text"), "a string, or parts of text")
-        content = "".join(part["text"] for part in content)
-    return {"role": value["role"], "content": _text("full_prompt.content", content)}
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise InvalidField("full_prompt", Shown(kind_of(value)), _CHAT_RULE)
+    return chat_messages(value, field="full_prompt")
 
 
 def _single(value: Any) -> Any:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.responses import Response
 
+from deployments.ingress.api_keys import ApiKeys
 from deployments.ingress.auth import address_of
 from deployments.ingress.bearers import Bearers
 from deployments.ingress.principal import Principal
@@ -134,6 +135,11 @@ class Sessions:
         if scheme.lower() != "basic":
             raise Unauthorized
         slug, password = _basic(rest.strip())
+        if ApiKeys.looks_like_one(password):
+            holder = await self._bearers.holder(password)
+            if holder.slug != slug:
+                raise Unauthorized
+            return holder, "bearer"
         with translated_errors():
             account = await self._accounts.login(slug=slug, password=password, address=address_of(request) or "")
         issued = self._tokens.issue(account, app_id=app_id_of(_APP_HOST), app_host=_APP_HOST, device="")

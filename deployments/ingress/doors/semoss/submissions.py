@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from dataclasses import replace
+from typing import Any
 
+from deployments.ingress.doors.openai.tools import parsing_of
 from deployments.ingress.doors.semoss.questions import Question
 from deployments.ingress.service import PromptService
 from deployments.models import ModelText
@@ -33,8 +35,8 @@ class Submissions:
     async def build(
         self, user_id: str, question: Question, *, expression: str, room_id: str, prompt_id: str | None
     ) -> PromptSubmission:
-        """What to submit. With a context, the past is what is complete by now; otherwise the service waits for what is under
-        way in the room.
+        """What to submit. With a context or tools, the past is what is complete by now; otherwise the service waits for what is
+        under way in the room.
 
         The expression is kept with the prompt, and so erased with it. Raises ClientError and StoreUnavailable.
         """
@@ -48,15 +50,22 @@ class Submissions:
             parameters={EXPRESSION: expression},
         )
         system = [] if question.context is None else [{"role": "system", "content": question.context}]
+        if question.tools or question.tool_choice is not None:
+            plain = await self._with_tools(user_id, plain, question)
         if question.chat is not None:
             return _with_messages(plain, system + [dict(message) for message in question.chat])
-        if question.context is None:
+        if question.context is None and plain.sampling.parsing is None:
             return plain
         past = await self._past(user_id, room_id) if question.use_history else []
         if past:
-            text = await self._service.text_for(user_id, plain)
+            _, text = await self._service.model_of(user_id, plain)
             past = await asyncio.to_thread(_newest_that_fit, system, past, plain, text)
         return _with_messages(plain, system + chat(past, question.text))
+
+    async def _with_tools(self, user_id: str, plain: PromptSubmission, question: Question) -> PromptSubmission:
+        model, _ = await self._service.model_of(user_id, plain)
+        parsing = parsing_of(question.tools, question.tool_choice, parallel=True, model=model, variables={})
+        return replace(plain, sampling=replace(plain.sampling, parsing=parsing))
 
     async def _past(self, user_id: str, room_id: str) -> list[Said]:
         """What was said and answered in the room, oldest first."""
@@ -65,7 +74,7 @@ class Submissions:
         return page.said[::-1]
 
 
-def _with_messages(plain: PromptSubmission, messages: list[dict[str, str]]) -> PromptSubmission:
+def _with_messages(plain: PromptSubmission, messages: list[dict[str, Any]]) -> PromptSubmission:
     return replace(plain, messages=tuple(messages), history=None)
 
 
@@ -74,11 +83,13 @@ def _newest_that_fit(
 ) -> list[Said]:
     """As many whole turns as leave room for the answer, the oldest dropped first."""
     most_tokens = text.context_tokens - answer_room(plain.sampling.max_tokens, text.context_tokens)
+    tools = plain.sampling.parsing.tools if plain.sampling.parsing else ()
     starts = [*turn_starts(past), len(past)]
 
     def fits(index: int) -> bool:
         try:
-            return len(text.render_chat(system + chat(past[starts[index] :], plain.prompt))) <= most_tokens
+            messages = system + chat(past[starts[index] :], plain.prompt)
+            return len(text.render_chat(messages, tools=tools)) <= most_tokens
         except ClientError:
             return False
 
