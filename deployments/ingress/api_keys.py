@@ -22,8 +22,8 @@ HOLDS_S = 3600
 #: Keys remembered, about 1 KiB each.
 _REMEMBERED = 4096
 _KEY = re.compile(rf"{PREFIX}-[0-9A-Za-z]{{22}}\Z")
-#: The app that holders of keys come from: programs of their own.
-_APP = "api-key"
+#: The app whose roles and permits count for holders of keys: the one of clients that name none (contract §7).
+_APP = "unnamed"
 
 
 class ApiKeys:
@@ -92,7 +92,7 @@ class ApiKeys:
         holder = Principal(
             user_id=account.id,
             slug=account.slug,
-            roles=account.roles,
+            roles=account.roles_in(app_id_of(_APP)),
             app_id=app_id_of(_APP),
             app_host=_APP,
             device="",

@@ -48,3 +48,16 @@ async def test_a_semoss_session_ends_with_the_token_that_began_it(replicas: list
     assert (await one.send(*fetch, cookie=cookie)).status_code == 200
     assert (await one.send("DELETE", "/user-svc/tokens", {}, as_=alice)).status_code == 200
     assert (await one.send(*fetch, cookie=cookie)).status_code == 401
+
+
+async def test_a_key_has_the_roles_that_its_holder_was_enrolled_with(
+    replicas: list[IngressApp], admin: Account, alice: Account
+):
+    one = replicas[0]
+    made = (await one.send("POST", "/user-svc/api-key", {"name": "test"}, as_=alice)).json()
+    bearer = f"Bearer {made['key']}"
+    enroll = {"userId": alice.id, "role": "user-svc:admin"}
+    assert (await one.send("POST", "/user-svc/users", {}, as_=bearer)).status_code == 401
+    assert (await one.send("PUT", "/user-svc/enrolls", {"enrolls": [enroll]}, as_=admin)).status_code == 200
+    two = replicas[1]
+    assert (await two.send("POST", "/user-svc/users", {}, as_=bearer)).status_code == 200

@@ -37,7 +37,7 @@ class Callers:
         caller = Principal(
             user_id=account.id,
             slug=account.slug,
-            roles=account.roles,
+            roles=account.roles_in(app_id_of(_APP_HOST)),
             app_id=app_id_of(_APP_HOST),
             device="",
             token_id="",

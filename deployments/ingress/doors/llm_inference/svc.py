@@ -82,7 +82,7 @@ class LlmInferenceDoor:
         return Principal(
             user_id=account.id,
             slug=account.slug,
-            roles=account.roles,
+            roles=account.roles_in(app_id_of("llm-inference")),
             app_id=app_id_of("llm-inference"),
             device="",
             token_id="",
