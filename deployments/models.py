@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from deployments.local.embedded_model import NAME as EMBEDDED_NAME
+from deployments.local.embedded_model import PAINTER, PAINTER_SOURCE
 from deployments.local.embedded_model import SOURCE as EMBEDDED_SOURCE
 from deployments.settings import InvalidSettings, ModelSpec, Settings
 from pipeline.errors import ClientError
@@ -32,6 +33,8 @@ class Renderer(Protocol):
 
 def model_source(spec: ModelSpec, settings: Settings) -> str:
     """What an engine loads: a directory, or a Hugging Face id."""
+    if spec.source == PAINTER_SOURCE:
+        return str(PAINTER)
     if spec.source != EMBEDDED_SOURCE:
         return spec.source
     models = Path(settings.models_dir or Path(settings.data_dir) / "models")

@@ -53,7 +53,7 @@ class ModelSpec(BaseModel):
     aliases: tuple[str, ...] = ()
     #: What generates. ``scripted`` is for tests: it makes its answers up.
     engine: Literal["vllm", "scripted"] = "vllm"
-    #: Hugging Face id, a path, or ``embedded:smollm2`` (the model that ships with the project).
+    #: Hugging Face id, a path, or ``embedded:smollm2``, ``embedded:painter`` (the models that ship with the project).
     source: str
     #: What it can do: prompts of other types are refused, or run on the first model that can.
     capabilities: tuple[Capability, ...] = Field(default=(Capability.TEXT_GENERATION,), min_length=1)
