@@ -16,7 +16,8 @@ import torch
 
 #: Of the quintic Newton-Schulz iteration; chosen by its authors for the slope at zero.
 _A, _B, _C = 3.4445, -4.7750, 2.0315
-_ITERATIONS = 5
+#: One fewer than theirs: an eighth of the training time on a CPU, and close enough.
+_ITERATIONS = 4
 
 
 class Muon(torch.optim.Optimizer):  # type: ignore[misc]
