@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.nn import functional
 from scripts.painter import models
 from scripts.painter.drawing import draw
 from scripts.painter.muon import Muon
-from scripts.painter.run import Run, schedule
+from scripts.painter.run import Run, Workers, schedule
 from scripts.painter.scenes import training_scenes
 
 CHECKPOINT = "autoencoder.pt"
@@ -29,9 +30,11 @@ def train(run: Run, *, steps: int, minutes: float) -> Any:
     """The trained autoencoder: after so many steps, or so many minutes of training."""
     torch.manual_seed(0)
     model = models.autoencoder().to(run.device, memory_format=torch.channels_last)
-    matrices = [weight for weight in model.parameters() if weight.ndim > 1]
-    others = [weight for weight in model.parameters() if weight.ndim == 1]
-    optimisers = [Muon(matrices, lr=4e-3), torch.optim.AdamW(others, lr=2e-3, weight_decay=0)]
+    weights = list(model.parameters())
+    matrices = [weight for weight in weights if weight.ndim > 1]
+    others = [weight for weight in weights if weight.ndim == 1]
+    workers = Workers(run.device)
+    optimisers = [Muon(matrices, lr=4e-3, each=workers.each), torch.optim.AdamW(others, lr=2e-3, weight_decay=0)]
     rates = [4e-3, 2e-3]
     step, spent = 0, 0.0
     saved = run.load(CHECKPOINT)
@@ -51,31 +54,30 @@ def train(run: Run, *, steps: int, minutes: float) -> Any:
             for group in optimiser.param_groups:
                 group["lr"] = rate * schedule(progress)
         pictures = batches.next().to(run.device, memory_format=torch.channels_last)
-        with run.autocast():
-            latents = model.encode(pictures).latents.float()
-            noisy = latents + _NOISE * torch.rand(len(latents), 1, 1, 1, device=run.device) * torch.randn_like(latents)
-            painted = model.decode(noisy).sample.float()
-        loss = _difference(painted, pictures)
-        spread = latents.std(dim=(0, 2, 3)) - 1
-        total = loss + 0.02 * (spread.square().mean() + latents.mean(dim=(0, 2, 3)).square().mean())
-        for optimiser in optimisers:
-            optimiser.zero_grad()
-        total.backward()
+        loss = workers.gradients(partial(_loss, run, model), workers.split(pictures), weights)
         for optimiser in optimisers:
             optimiser.step()
         step += 1
         spent += time.monotonic() - began
         if step % 25 == 0:
-            print(
-                f"autoencoder step {step}: loss {loss.item():.4f}, spread off by {spread.abs().mean().item():.2f}, {spent:.0f} s",
-                flush=True,
-            )
+            print(f"autoencoder step {step}: loss {loss:.4f}, {spent:.0f} s", flush=True)
         if step % 200 == 0:
             _save(run, model, optimisers, step, spent, done=False)
     if not run.stopping:
         model.register_to_config(scaling_factor=_scaling(model, batches, run))
     _save(run, model, optimisers, step, spent, done=not run.stopping)
     return model
+
+
+def _loss(run: Run, model: Any, pictures: Any) -> Any:
+    """How much the pictures change, and a little for latents that are not centred or not of a deviation of 1."""
+    with run.autocast():
+        latents = model.encode(pictures).latents.float()
+        noisy = latents + _NOISE * torch.rand(len(latents), 1, 1, 1, device=run.device) * torch.randn_like(latents)
+        painted = model.decode(noisy).sample.float()
+    spread = latents.std(dim=(0, 2, 3)) - 1
+    centre = latents.mean(dim=(0, 2, 3))
+    return _difference(painted, pictures) + 0.02 * (spread.square().mean() + centre.square().mean())
 
 
 def _difference(painted: Any, pictures: Any) -> Any:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from scripts.painter import models
 from scripts.painter.latents import Album, Drawn, drawn, tokens
 from scripts.painter.muon import Muon
-from scripts.painter.run import Average, Run, schedule
+from scripts.painter.run import Average, Run, Workers, schedule
 
 CHECKPOINT = "denoiser.pt"
 #: Share of captions replaced by nothing, for classifier-free guidance.
@@ -83,7 +82,8 @@ def train(run: Run, autoencoder: Any, *, steps: int, minutes: float, stages: Seq
     painter = Painter(tokenizer)
     painter.to(run.device)
     average = Average(painter)
-    optimisers = _optimisers(painter)
+    workers = Workers(run.device)
+    optimisers = _optimisers(painter, workers)
     step, spent, examples = 0, 0.0, 0
     saved = run.load(CHECKPOINT)
     if saved is not None:
@@ -100,8 +100,12 @@ def train(run: Run, autoencoder: Any, *, steps: int, minutes: float, stages: Seq
         state = {"model": painter.state_dict(), "average": average.weights, "optimisers": states}
         run.save(CHECKPOINT, state | {"step": step, "spent": spent, "examples": examples})
 
+    if run.device.type == "cpu":
+        # The fused kernel's way back takes longer than plain products at so few tokens.
+        torch.backends.cuda.enable_flash_sdp(False)
     batches = _Batches(run, autoencoder, tokenizer)
     losses = _Losses(run)
+    weights = list(painter.parameters())
     saved_at, recent = spent, 0.0
     while not run.stopping:
         progress = max(step / steps, spent / (60 * minutes))
@@ -115,9 +119,7 @@ def train(run: Run, autoencoder: Any, *, steps: int, minutes: float, stages: Seq
         for optimiser, rate in zip(optimisers, (_MUON_RATE, _ADAM_RATE), strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = rate * schedule(progress)
-            optimiser.zero_grad()
-        loss = losses.of(painter, *batch)
-        loss.backward()
+        loss = workers.gradients(partial(losses.of, painter), workers.split(*losses.prepared(*batch)), weights)
         nn.utils.clip_grad_norm_(painter.parameters(), 1.0)
         for optimiser in optimisers:
             optimiser.step()
@@ -125,7 +127,7 @@ def train(run: Run, autoencoder: Any, *, steps: int, minutes: float, stages: Seq
         average.update(painter, step)
         examples += len(batch[0])
         spent += time.monotonic() - began
-        recent = 0.98 * recent + 0.02 * loss.item() if recent else loss.item()
+        recent = 0.98 * recent + 0.02 * loss if recent else loss
         if step % 50 == 0:
             print(
                 f"denoiser step {step}: loss {recent:.4f}, {examples} examples, {spent:.0f} s, {progress:.0%}",
@@ -140,7 +142,7 @@ def train(run: Run, autoencoder: Any, *, steps: int, minutes: float, stages: Seq
     return painter
 
 
-def _optimisers(painter: Painter) -> list[Any]:
+def _optimisers(painter: Painter, workers: Workers) -> list[Any]:
     """Muon for what lies inside, AdamW for the rest: embeddings, first and last layers, norms, biases."""
     outside = ("embedding", "conv_in", "conv_out")
     inner: list[Any] = []
@@ -148,7 +150,7 @@ def _optimisers(painter: Painter) -> list[Any]:
     for name, weight in painter.named_parameters():
         (inner if weight.ndim > 1 and not any(part in name for part in outside) else rest).append(weight)
     return [
-        Muon(inner, lr=_MUON_RATE),
+        Muon(inner, lr=_MUON_RATE, each=workers.each),
         torch.optim.AdamW(rest, lr=_ADAM_RATE, betas=(0.9, 0.98), weight_decay=0, fused=True),
     ]
 
@@ -161,25 +163,23 @@ class _Losses:
         self._scheduler = models.scheduler()
         self._kept = self._scheduler.alphas_cumprod.to(run.device)
 
-    def of(self, painter: Painter, latents: Any, captions: Any) -> Any:
+    def prepared(self, latents: Any, captions: Any) -> tuple[Any, Any, Any, Any]:
+        """Noisy latents, times, captions, and the velocities to be predicted."""
         count, device = len(latents), self._run.device
         noise = torch.randn_like(latents)
         # One time from each of as many equal parts: less chance, the same distribution.
         shares = (torch.randperm(count, device=device) + torch.rand(count, device=device)) / count
         times = (shares * len(self._kept)).long().clamp(max=len(self._kept) - 1)
         noisy = self._scheduler.add_noise(latents, noise, times)
-        velocity = self._scheduler.get_velocity(latents, noise, times)
-        with self._run.autocast(), self._attention():
+        return noisy, times, captions, self._scheduler.get_velocity(latents, noise, times)
+
+    def of(self, painter: Painter, noisy: Any, times: Any, captions: Any, velocity: Any) -> Any:
+        with self._run.autocast():
             predicted = painter(noisy, times, captions)
         ratio = self._kept[times] / (1 - self._kept[times])
         weight = _GAMMA / (ratio + _GAMMA)
         wrong = (predicted.float() - velocity).square().mean(dim=(1, 2, 3))
         return (weight * wrong).mean()
-
-    def _attention(self) -> Any:
-        """On a CPU the fused kernel's way back takes longer than plain products at so few tokens."""
-        on_cpu = self._run.device.type == "cpu"
-        return sdpa_kernel(SDPBackend.MATH) if on_cpu else contextlib.nullcontext()
 
 
 class _Batches:

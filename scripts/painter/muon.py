@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,25 +21,43 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 _ITERATIONS = 4
 
 
+Each = Callable[[Callable[[Any], None], Iterable[Any]], None]
+
+
+def _one_after_another(work: Callable[[Any], None], items: Iterable[Any]) -> None:
+    for item in items:
+        work(item)
+
+
 class Muon(torch.optim.Optimizer):  # type: ignore[misc]
     """For weights of two or more dimensions; embeddings, norms and biases want AdamW."""
 
     def __init__(
-        self, weights: Iterable[Any], *, lr: float, momentum: float = 0.95, weight_decay: float = 0.01
+        self,
+        weights: Iterable[Any],
+        *,
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.01,
+        each: Each | None = None,
     ) -> None:
+        """``each`` calls a function with every item, in any order, perhaps side by side."""
         super().__init__(list(weights), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self._each = each or _one_after_another
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
     def step(self, closure: None = None) -> None:
         for group in self.param_groups:
             alike: dict[tuple[int, int], list[Any]] = defaultdict(list)
             for weight in group["params"]:
                 if weight.grad is not None:
                     alike[weight.shape[0], weight[0].numel()].append(weight)
-            for (rows, columns), weights in alike.items():
-                self._step(group, weights, rows, columns)
+            # Largest first: the last ones fill the gaps.
+            shapes = sorted(alike, key=lambda shape: -len(alike[shape]) * min(shape) ** 2 * max(shape))
+            self._each(partial(self._step, group), [(shape, alike[shape]) for shape in shapes])
 
-    def _step(self, group: dict[str, Any], weights: list[Any], rows: int, columns: int) -> None:
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def _step(self, group: dict[str, Any], alike: tuple[tuple[int, int], list[Any]]) -> None:
+        (rows, columns), weights = alike
         gradients = [weight.grad for weight in weights]
         for weight in weights:
             if "momentum" not in self.state[weight]:
