@@ -12,61 +12,130 @@ from torch.nn import functional
 
 from scripts.painter import models
 from scripts.painter.drawing import draw
-from scripts.painter.muon import Muon
 from scripts.painter.run import Run, Workers, schedule
 from scripts.painter.scenes import training_scenes
 
 CHECKPOINT = "autoencoder.pt"
+#: The same with more training of the decoder.
+SHARPENED = "autoencoder-sharpened.pt"
 _SIDES = (256, 256, 384)
-_CUT = 128
+_CUT = 160
 _CUTS_PER_PICTURE = 2
-_BATCH = 16
+_BATCH = 6
 #: Standard deviation of the noise that the decoder learns to bear: what a denoiser leaves over.
 _NOISE = 0.12
+_RATE = 2e-3
 _WEIGHTS = {"single": 0.4, "textured": 0.08, "pair": 0.08, "several": 0.08, "landscape": 0.36}
 
 
 def train(run: Run, *, steps: int, minutes: float) -> Any:
     """The trained autoencoder: after so many steps, or so many minutes of training."""
     torch.manual_seed(0)
-    model = models.autoencoder().to(run.device, memory_format=torch.channels_last)
-    weights = list(model.parameters())
-    matrices = [weight for weight in weights if weight.ndim > 1]
-    others = [weight for weight in weights if weight.ndim == 1]
+    model = models.autoencoder()
+    _begin_with_colours(model)
+    model.to(run.device, memory_format=torch.channels_last)
+    _learn(run, CHECKPOINT, model, list(model.parameters()), steps=steps, minutes=minutes)
+    if not run.stopping and model.config.scaling_factor == 1:
+        model.register_to_config(scaling_factor=_scaling(model, _Batches(seed=999), run))
+        run.save(CHECKPOINT, run.load(CHECKPOINT) | {"scaling_factor": model.config.scaling_factor})
+    return model
+
+
+def sharpen(run: Run, model: Any, *, steps: int, minutes: float) -> Any:
+    """The same with a decoder that has learnt on; the encoder stays, and with it whatever was compressed before."""
+    _learn(run, SHARPENED, model, list(model.decoder.parameters()), steps=steps, minutes=minutes)
+    return model
+
+
+def _learn(run: Run, checkpoint: str, model: Any, weights: list[Any], *, steps: int, minutes: float) -> None:
     workers = Workers(run.device)
-    optimisers = [Muon(matrices, lr=4e-3, each=workers.each), torch.optim.AdamW(others, lr=2e-3, weight_decay=0)]
-    rates = [4e-3, 2e-3]
+    optimiser = torch.optim.AdamW(weights, lr=_RATE, betas=(0.9, 0.98), weight_decay=0)
     step, spent = 0, 0.0
-    saved = run.load(CHECKPOINT)
+    saved = run.load(checkpoint)
     if saved is not None:
         model.load_state_dict(saved["model"])
+        optimiser.load_state_dict(saved["optimiser"])
         model.register_to_config(scaling_factor=saved["scaling_factor"])
         step, spent = saved["step"], saved["spent"]
-        if saved["done"]:
-            return model
-        for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
-            optimiser.load_state_dict(state)
+
+    def save() -> None:
+        state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
+        state["scaling_factor"] = model.config.scaling_factor
+        run.save(checkpoint, state | {"step": step, "spent": spent})
+
     batches = _Batches(seed=1000 + step)
     while (progress := max(step / steps, spent / (60 * minutes))) < 1 and not run.stopping:
         run.wait_while_paused()
         began = time.monotonic()
-        for optimiser, rate in zip(optimisers, rates, strict=True):
-            for group in optimiser.param_groups:
-                group["lr"] = rate * schedule(progress)
+        for group in optimiser.param_groups:
+            group["lr"] = _RATE * schedule(progress, decay=0.45)
         pictures = batches.next().to(run.device, memory_format=torch.channels_last)
         loss = workers.gradients(partial(_loss, run, model), workers.split(pictures), weights)
-        for optimiser in optimisers:
-            optimiser.step()
+        optimiser.step()
         step += 1
         spent += time.monotonic() - began
         if step % 25 == 0:
-            print(f"autoencoder step {step}: loss {loss:.4f}, {spent:.0f} s", flush=True)
+            print(f"{checkpoint} step {step}: loss {loss:.4f}, {spent:.0f} s", flush=True)
         if step % 200 == 0:
-            _save(run, model, optimisers, step, spent, done=False)
-    if not run.stopping:
-        model.register_to_config(scaling_factor=_scaling(model, batches, run))
-    _save(run, model, optimisers, step, spent, done=not run.stopping)
-    return model
+            save()
+    save()
+
+
+#: Channels that carry colours through the untrained layers, and what latents of colours are multiplied by.
+_COLOURS, _GAIN = 3, 2.5
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def _begin_with_colours(model: Any) -> None:
+    """Sets the first weights so that the mean colour of each square survives the way through, before anything is learnt.
+
+    From weights by chance an autoencoder of this width takes very long to see colours. Latents begin as the mean of each
+    square of pixels and its differences between left and right, top and bottom, and across; the decoder gives back the mean.
+    """
+    encoder, decoder = model.encoder.layers, model.decoder.layers
+    for layer in [*encoder, *decoder]:
+        if hasattr(layer, "conv"):  # a residual block begins as hardly anything beside its way past
+            layer.conv[-1].weight.mul_(0.1)
+            layer.conv[-1].weight[: 4 * _COLOURS].zero_()
+            layer.conv[-1].bias.zero_()
+    convolutions = [layer for layer in encoder if isinstance(layer, torch.nn.Conv2d)]
+    halving = convolutions[1:-1]
+    _pass(convolutions[0], [((1, 1), 1.0)])
+    for layer in halving[:-1]:
+        _pass(layer, [((row, column), 0.25) for row in (1, 2) for column in (1, 2)])
+    quarters = [(row, column) for row in (1, 2) for column in (1, 2)]
+    for colour in range(_COLOURS):
+        for number, (row, column) in enumerate(quarters):
+            to = number * _COLOURS + colour
+            halving[-1].weight[to].zero_()
+            halving[-1].weight[to, colour, row, column] = 1
+    signs = ((1, 1, 1, 1), (-1, 1, -1, 1), (-1, -1, 1, 1), (1, -1, -1, 1))
+    last = convolutions[-1]
+    last.bias.zero_()
+    for kind, row in enumerate(signs):
+        for colour in range(_COLOURS):
+            to = kind * _COLOURS + colour
+            last.weight[to].zero_()
+            for number, sign in enumerate(row):
+                last.weight[to, number * _COLOURS + colour, 1, 1] = sign * _GAIN / 4 * (1 if kind == 0 else 2)
+            if kind == 0:
+                last.bias[to] = -_GAIN / 2
+    first, *others = (layer for layer in decoder if isinstance(layer, torch.nn.Conv2d))
+    _pass(first, [((1, 1), 1 / _GAIN)])
+    first.bias[:_COLOURS] = 0.5
+    for layer in others:
+        _pass(layer, [((1, 1), 1.0)])
+    others[-1].weight[:, _COLOURS:].normal_(0, 0.01)
+
+
+def _pass(layer: Any, taps: list[tuple[tuple[int, int], float]]) -> None:
+    """Makes the first channels of the result those of the input, at these places of the kernel."""
+    layer.weight[:_COLOURS].zero_()
+    if layer.bias is not None:
+        layer.bias[:_COLOURS].zero_()
+    for colour in range(_COLOURS):
+        for (row, column), share in taps:
+            layer.weight[colour, colour, row, column] = share
 
 
 def _loss(run: Run, model: Any, pictures: Any) -> Any:
@@ -114,20 +183,6 @@ def as_tensor(pictures: np.ndarray) -> Any:
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def _scaling(model: Any, batches: _Batches, run: Run) -> float:
     """What brings latents to a standard deviation of 1."""
-    latents = [model.encode(batches.next().to(run.device)).latents for _ in range(8)]
+    latents = [model.encode(batches.next().to(run.device)).latents for _ in range(40)]
     deviation: float = torch.cat(latents).std().item()
     return round(1 / deviation, 4)
-
-
-def _save(run: Run, model: Any, optimisers: list[Any], step: int, spent: float, *, done: bool) -> None:
-    run.save(
-        CHECKPOINT,
-        {
-            "model": model.state_dict(),
-            "scaling_factor": model.config.scaling_factor,
-            "optimisers": [optimiser.state_dict() for optimiser in optimisers],
-            "step": step,
-            "spent": spent,
-            "done": done,
-        },
-    )

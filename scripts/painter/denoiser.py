@@ -24,8 +24,7 @@ _GAMMA = 5.0
 _MUON_RATE, _ADAM_RATE = 2e-3, 1e-3
 _SAVE_EVERY_S = 120.0
 
-_SIMPLE = {"single": 0.72, "landscape": 0.22, "pair": 0.03, "several": 0.03}
-_ALL = {"single": 0.56, "landscape": 0.26, "pair": 0.08, "several": 0.06, "textured": 0.04}
+_WEIGHTS = {"single": 0.62, "landscape": 0.24, "pair": 0.06, "several": 0.04, "textured": 0.04}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,26 +38,18 @@ class Stage:
     batch: int
 
 
+_MEDIUM = Album(width=256, height=256, count=8000, weights=_WEIGHTS, seed=2)
 STAGES = (
-    Stage(
-        until=0.22,
-        albums=((Album(width=128, height=128, count=16000, weights=_SIMPLE, seed=1), 1.0),),
-        batch=128 * 8 * 8,
-    ),
-    Stage(
-        until=0.8,
-        albums=((Album(width=256, height=256, count=16000, weights=_ALL, seed=2), 1.0),),
-        batch=48 * 16 * 16,
-    ),
+    Stage(until=0.72, albums=((_MEDIUM, 1.0),), batch=128 * 8 * 8),
     Stage(
         until=1.0,
         albums=(
-            (Album(width=256, height=256, count=16000, weights=_ALL, seed=2), 0.45),
-            (Album(width=512, height=512, count=1600, weights=_ALL, seed=3), 0.35),
-            (Album(width=384, height=256, count=1000, weights=_ALL, seed=4), 0.1),
-            (Album(width=256, height=384, count=1000, weights=_ALL, seed=5), 0.1),
+            (_MEDIUM, 0.4),
+            (Album(width=512, height=512, count=1000, weights=_WEIGHTS, seed=3), 0.4),
+            (Album(width=384, height=256, count=600, weights=_WEIGHTS, seed=4), 0.1),
+            (Album(width=256, height=384, count=600, weights=_WEIGHTS, seed=5), 0.1),
         ),
-        batch=48 * 16 * 16,
+        batch=128 * 8 * 8,
     ),
 )
 

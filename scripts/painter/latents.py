@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +51,9 @@ def drawn(run: Run, album: Album, autoencoder: Any, tokenizer: Any) -> Drawn | N
     if saved is not None:
         return Drawn(latents=saved["latents"], tokens=saved["tokens"])
     captions: list[str] = []
-    parts: list[Any] = []
+    parts: list[Future[Any]] = []
+    # While one chunk is drawn the one before is compressed.
+    compressing = ThreadPoolExecutor(1)
     rng = random.Random(album.seed)
     scenes = itertools.islice(training_scenes(album.seed, album.weights), album.count)
     batch = max(1, _BATCH_PIXELS // (album.width * album.height))
@@ -59,9 +62,9 @@ def drawn(run: Run, album: Album, autoencoder: Any, tokenizer: Any) -> Drawn | N
         if run.stopping:
             return None
         pictures = np.stack([np.asarray(draw(one.scene, album.width, album.height)) for one in chunk])
-        parts.append(encoded(run, autoencoder, pictures))
+        parts.append(compressing.submit(encoded, run, autoencoder, pictures))
         captions += [_with_noise(one.caption, rng) for one in chunk]
-    found = {"latents": torch.cat(parts), "tokens": tokens(tokenizer, captions)}
+    found = {"latents": torch.cat([part.result() for part in parts]), "tokens": tokens(tokenizer, captions)}
     run.save(album.name, found)
     print(f"{album.name}: {len(captions)} scenes", flush=True)
     return Drawn(latents=found["latents"], tokens=found["tokens"])

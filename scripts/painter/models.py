@@ -1,7 +1,7 @@
 """The parts of the pipeline, untrained: tokenizer, text encoder, autoencoder, denoiser and noise schedule.
 
 All are of standard classes, so that diffusers loads the result without code of ours. Sizes are chosen for two CPU
-cores: 16 x 16 latents for 256 pixels, 32 x 32 for 512.
+cores: 8 x 8 latents for 256 pixels, 16 x 16 for 512.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from scripts.painter.scenes import MAKERS
 
 #: Pixels per latent in each direction.
-DOWNSAMPLING = 16
-LATENT_CHANNELS = 8
+DOWNSAMPLING = 32
+LATENT_CHANNELS = 16
 #: Tokens of a caption, with start and end; longer ones are cut.
 CAPTION_TOKENS = 32
 _TEXT_WIDTH = 128
@@ -73,13 +73,13 @@ def text_encoder(vocabulary: Any) -> Any:
 
 
 def autoencoder() -> Any:
-    width = (32,) * 5
+    width = (32,) * 6
     return AutoencoderTiny(
         encoder_block_out_channels=width,
         decoder_block_out_channels=width,
         latent_channels=LATENT_CHANNELS,
-        num_encoder_blocks=(0, 0, 0, 1, 2),
-        num_decoder_blocks=(3, 2, 1, 0, 0),
+        num_encoder_blocks=(0, 0, 0, 0, 1, 2),
+        num_decoder_blocks=(3, 2, 1, 0, 0, 0),
     )
 
 

@@ -4,13 +4,16 @@ interruption, and what it writes can be loaded."""
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from scripts.painter import autoencoder, denoiser, models
+from scripts.painter.drawing import Scene, Thing, draw
 from scripts.painter.export import export
 from scripts.painter.latents import Album
 from scripts.painter.muon import Muon
+from scripts.painter.palette import nearest
 from scripts.painter.run import Average, Run, schedule
 from scripts.painter.sheet import load, paint
 
@@ -18,7 +21,7 @@ STAGES = tuple(
     denoiser.Stage(
         until=until,
         albums=((Album(width=64, height=height, count=6, weights={"single": 1.0}, seed=seed), 1.0),),
-        batch=4 * 4 * 4,
+        batch=4 * 2 * 2,
     )
     for until, height, seed in ((0.5, 64, 1), (1.0, 96, 2))
 )
@@ -49,9 +52,27 @@ def test_a_trained_autoencoder_is_taken_from_its_checkpoint(run: Run, compressor
     again = autoencoder.train(run, steps=2, minutes=5)
     assert again.config.scaling_factor == compressor.config.scaling_factor
     assert again.config.scaling_factor != 1
-    checkpoint = run.load(autoencoder.CHECKPOINT)
-    assert checkpoint["step"] == 2
-    assert checkpoint["done"]
+    assert run.load(autoencoder.CHECKPOINT)["step"] == 2
+
+
+def test_sharpening_leaves_the_encoder_as_it_was(run: Run, compressor: object):
+    before = run.load(autoencoder.CHECKPOINT)["model"]
+    sharpened = autoencoder.sharpen(run, autoencoder.train(run, steps=2, minutes=5), steps=1, minutes=5).state_dict()
+    changed = {name for name, weight in sharpened.items() if not torch.equal(weight, before[name])}
+    assert changed
+    assert all(name.startswith("decoder.") for name in changed)
+
+
+def test_colours_survive_an_untrained_autoencoder():
+    model = models.autoencoder()
+    autoencoder._begin_with_colours(model)
+    scene = Scene(seed=1, things=(Thing(shape="square", colour="orange", radius=0.4),), ground="blue")
+    picture = np.asarray(draw(scene, 256, 256))
+    with torch.no_grad():
+        latents = model.encode(autoencoder.as_tensor(picture[None])).latents
+        again = model.decode(latents).sample[0].permute(1, 2, 0).add(1).mul(127.5).numpy()
+    assert nearest(again[128, 128])[0] == "orange"
+    assert nearest(again[10, 10])[0] == "blue"
 
 
 def test_training_goes_on_where_it_was(run: Run, compressor: object, folder: Path):
@@ -66,7 +87,7 @@ def test_albums_are_drawn_once(run: Run, painter: denoiser.Painter):
     drawn = {path.name: path.stat().st_mtime_ns for path in run.folder.glob("latents-*.pt")}
     assert set(drawn) == {stage.albums[0][0].name for stage in STAGES}
     saved = run.load(STAGES[1].albums[0][0].name)
-    assert saved["latents"].shape == (6, models.LATENT_CHANNELS, 6, 4)
+    assert saved["latents"].shape == (6, models.LATENT_CHANNELS, 3, 2)
     assert saved["tokens"].shape == (6, models.CAPTION_TOKENS)
 
 
