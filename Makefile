@@ -49,6 +49,7 @@ bench: setup-bench ## measure side by side; writes benchmarks/results (about 35 
 	-$(VENV)/python -m benchmarks --minutes 22
 	-$(VENV)/python -m benchmarks.accept
 	-$(VENV)/python -m benchmarks.profile_ttft
+	-$(VENV)/python -m benchmarks.profile_cpu
 	-$(VENV)/python -m benchmarks.queue_core --minutes 3
 	-$(VENV)/python -m benchmarks.listing
 

@@ -92,13 +92,22 @@ def _without_folders(command: str) -> str:
 
 
 def cpu_seconds() -> dict[str, float]:
-    """CPU time that every descendant has used so far; keys are pid and name."""
-    tick = os.sysconf("SC_CLK_TCK")
+    """CPU time that every descendant has used so far; keys are pid and command line."""
     used: dict[str, float] = {}
     for pid in descendants():
         with contextlib.suppress(OSError):
-            stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-            name, _, rest = stat.partition("(")[2].rpartition(")")
-            fields = rest.split()
-            used[f"{pid} {name}"] = (int(fields[11]) + int(fields[12])) / tick
+            seconds = _cpu_seconds(pid)
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            used[f"{pid} {_without_folders(command)}"] = seconds
     return used
+
+
+def own_cpu_seconds() -> float:
+    """CPU time that this process has used so far."""
+    return _cpu_seconds(os.getpid())
+
+
+def _cpu_seconds(pid: int) -> float:
+    stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    fields = stat.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

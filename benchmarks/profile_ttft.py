@@ -32,8 +32,7 @@ MOMENTS = {
     "granted": "bell, router, ledger, to the grant in the store",
     "claimed": "grant to router, run() to the replica, to the claim in the store",
     "logged": "engine: prefill and first token; log writer, to the append in the store",
-    "read": "bell, hub, to the read of the log in the store",
-    "seen": "read to event, Serve's proxy, client",
+    "seen": "bell with the entry, hub, event, proxy, client",
 }
 
 
@@ -62,8 +61,6 @@ def moments_of(prompt_id: str, commands: list[tuple[float, str]]) -> dict[str, f
             found.setdefault("claimed", moment)
         elif name == "XADD":
             found.setdefault("logged", moment)
-        elif name == "XRANGE" and "logged" in found:
-            found.setdefault("read", moment)
     return found
 
 
@@ -113,6 +110,8 @@ def table(rows: list[dict[str, float]]) -> tuple[str, dict[str, Any]]:
             steps[name].append(row[name] - before)
             before = row[name]
         whole.append(before)
+    if not whole:
+        raise RuntimeError(f"no prompt showed every step in the store's MONITOR; the first showed {sorted(rows[0])}")
     lines = [["step", "p50, ms", "p90, ms"]]
     data = {}
     for name, what in MOMENTS.items():

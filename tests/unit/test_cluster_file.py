@@ -64,6 +64,47 @@ def test_every_node_starts_with_the_secrets_and_a_token(cluster: dict[str, Any],
     subprocess.run(["bash", "-n", "-c", start], check=True)
 
 
+def run_head_start(cluster: dict[str, Any], env_file: str, tmp_path: Path) -> str:
+    """What the head's start command would have called, and what Ray would have seen of the state's Redis."""
+    (start,) = [command for command in cluster["head_start_ray_commands"] if "ray start" in command]
+    (tmp_path / "prompt-svc.env").write_text(env_file, encoding="utf-8")
+    fake = 'ray() { echo "$@"; echo "address=${RAY_REDIS_ADDRESS-none}"; }; ulimit() { :; };'
+    done = subprocess.run(
+        ["bash", "-c", fake + start], check=True, capture_output=True, text=True, env={"HOME": str(tmp_path)}
+    )
+    return done.stdout
+
+
+def test_the_heads_state_is_kept_in_a_redis_if_one_is_named(cluster: dict[str, Any], tmp_path: Path):
+    example = ENV_FILE.read_text(encoding="utf-8")
+    without = run_head_start(cluster, example, tmp_path)
+    assert "address=none" in without
+    assert "--redis-password" not in without
+    named = example + "GCS_REDIS_ADDRESS=gcs-redis:6379\nGCS_REDIS_PASSWORD='a b'\n"
+    kept = run_head_start(cluster, named, tmp_path)
+    assert "address=gcs-redis:6379" in kept
+    assert "--redis-password=a b" in kept
+
+
+def on_premise() -> dict[str, Any]:
+    """cluster.yaml with the block at its end put in place, as its comment says."""
+    text = (ROOT / "cluster.yaml").read_text(encoding="utf-8")
+    block = text[text.index("# provider:\n#   type: local") :]
+    local = yaml.safe_load("\n".join(line.removeprefix("#").removeprefix(" ") for line in block.splitlines()))
+    replaced = {"provider", "auth", "max_workers", "head_node_type", "available_node_types"}
+    return {**{name: value for name, value in yaml.safe_load(text).items() if name not in replaced}, **local}
+
+
+def test_the_block_for_own_machines_is_one_that_ray_takes(schema: dict[str, Any]):
+    from ray.autoscaler._private.local.config import LOCAL_CLUSTER_NODE_TYPE, prepare_local
+
+    cluster = on_premise()
+    jsonschema.validate(cluster, schema)
+    prepared, _ = prepare_local(cluster)
+    pool = prepared["available_node_types"][LOCAL_CLUSTER_NODE_TYPE]
+    assert pool["min_workers"] == pool["max_workers"] == len(cluster["provider"]["worker_ips"])
+
+
 def test_no_port_of_ray_is_that_of_redis(cluster: dict[str, Any]):
     text = " ".join(cluster["head_start_ray_commands"] + cluster["worker_start_ray_commands"])
     assert re.findall(r"(?:--port=|IP:)(\d+)", text) == ["6380", "6380"]
@@ -81,7 +122,7 @@ def test_the_example_of_the_secrets_names_settings_that_exist():
     ours = {name.removeprefix(prefix).lower() for name in names if name.startswith(prefix)}
     assert ours == {"store_id", "admin_password", "jwt_private_key"}
     assert ours <= set(Settings.model_fields)
-    assert {"REDIS_URL", "RAY_AUTH_TOKEN"} <= names
+    assert {"REDIS_URL", "RAY_AUTH_TOKEN", "GCS_REDIS_ADDRESS", "GCS_REDIS_PASSWORD"} <= names
 
 
 def test_the_image_installs_the_gpu_extra():
