@@ -37,7 +37,8 @@ def train(run: Run, *, steps: int, minutes: float) -> Any:
     _learn(run, CHECKPOINT, model, list(model.parameters()), steps=steps, minutes=minutes)
     if not run.stopping and model.config.scaling_factor == 1:
         model.register_to_config(scaling_factor=_scaling(model, _Batches(seed=999), run))
-        run.save(CHECKPOINT, run.load(CHECKPOINT) | {"scaling_factor": model.config.scaling_factor})
+        kept: dict[str, Any] = run.load(CHECKPOINT) or {}
+        run.save(CHECKPOINT, kept | {"scaling_factor": model.config.scaling_factor})
     return model
 
 
@@ -112,11 +113,11 @@ def _begin_with_colours(model: Any) -> None:
     signs = ((1, 1, 1, 1), (-1, 1, -1, 1), (-1, -1, 1, 1), (1, -1, -1, 1))
     last = convolutions[-1]
     last.bias.zero_()
-    for kind, row in enumerate(signs):
+    for kind, pattern in enumerate(signs):
         for colour in range(_COLOURS):
             to = kind * _COLOURS + colour
             last.weight[to].zero_()
-            for number, sign in enumerate(row):
+            for number, sign in enumerate(pattern):
                 last.weight[to, number * _COLOURS + colour, 1, 1] = sign * _GAIN / 4 * (1 if kind == 0 else 2)
             if kind == 0:
                 last.bias[to] = -_GAIN / 2

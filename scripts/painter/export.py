@@ -27,6 +27,8 @@ def export(painter: Painter, autoencoder: Any, folder: Path) -> None:
     )
     pipeline.to(torch.float16)
     pipeline.save_pretrained(folder, safe_serialization=True)
+    for weights in folder.rglob("*.safetensors"):
+        weights.chmod(0o644)  # written for the owner alone
     # transformers would compute in the type of the stored weights, diffusers computes in float32 unless told otherwise.
     config = folder / "text_encoder" / "config.json"
     told = json.loads(config.read_text(encoding="utf-8")) | {"dtype": "float32"}
