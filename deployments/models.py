@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from tokenizers import Tokenizer
 
 from deployments.local.embedded_model import NAME as EMBEDDED_NAME
+from deployments.local.embedded_model import PAINTER, PAINTER_SOURCE
 from deployments.local.embedded_model import SOURCE as EMBEDDED_SOURCE
 from deployments.settings import InvalidSettings, ModelSpec, Settings
 from pipeline.engine import Parsing
@@ -19,8 +20,6 @@ from pipeline.submission import PromptSubmission
 
 #: Longer texts are rendered in a thread, characters; shorter ones take less time than handing them over.
 INLINE_CHARACTERS = 4096
-#: Directories of the models that ship with the project, in the one for models, by what ``source:`` says.
-EMBEDDED = {EMBEDDED_SOURCE: EMBEDDED_NAME, "embedded:painter": "painter"}
 
 
 class PromptTooLong(ClientError):
@@ -47,13 +46,14 @@ def model_source(spec: ModelSpec, settings: Settings) -> str:
     """What an engine loads: a directory, or a Hugging Face id. Raises InvalidSettings for an embedded model there is not."""
     if not spec.source.startswith("embedded:"):
         return spec.source
-    name = EMBEDDED.get(spec.source)
-    if name is None:
-        raise InvalidSettings(
-            f"models: source: got {spec.source!r}, allowed is one of {sorted(EMBEDDED)}, an id or a path"
-        )
+    if spec.source == PAINTER_SOURCE:
+        # It is part of the code; nothing is made of it at the first start.
+        return str(PAINTER)
+    if spec.source != EMBEDDED_SOURCE:
+        allowed = sorted((EMBEDDED_SOURCE, PAINTER_SOURCE))
+        raise InvalidSettings(f"models: source: got {spec.source!r}, allowed is one of {allowed}, an id or a path")
     models = Path(settings.models_dir or Path(settings.data_dir) / "models")
-    return str(models.absolute() / name)
+    return str(models.absolute() / EMBEDDED_NAME)
 
 
 class ModelText:

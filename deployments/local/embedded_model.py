@@ -22,6 +22,9 @@ from pipeline.errors import ServerError
 
 #: What ``source:`` of a model in serve_config.yaml says for it.
 SOURCE = "embedded:smollm2"
+#: The same for the image model that ships with the project (``scripts/painter`` made it), and where it is.
+PAINTER_SOURCE = "embedded:painter"
+PAINTER = Path(__file__).resolve().parent / "painter"
 NAME = "SmolLM2-135M-Instruct"
 _GGUF = f"{NAME}.Q4_1.gguf"
 #: The chat template ends every message with it; generation ends there too.

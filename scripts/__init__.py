@@ -1,0 +1,1 @@
+"""What makes things of this repository: set-up, generated pages, the shipped image model."""
