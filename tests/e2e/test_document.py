@@ -361,7 +361,8 @@ def all_answered(client: httpx.Client, accepted: dict[str, Call]) -> None:
         if call.flag("sync") == "true":
             if "responseMessage" in answer:
                 assert answer["prompt"]["status"] == "completed"
-                assert answer["responseMessage"]["text"].strip()
+                # To a template that it does not know the model may have nothing to say but that it has ended.
+                assert answer["responseMessage"]["meta"]["completionTokens"] >= 1
             else:
                 assert answer["error"].startswith("not finished within"), answer
         else:
