@@ -124,7 +124,9 @@ def _autoscaling(node_types: dict[str, dict[str, Any]], gcs: str) -> dict[str, A
         "idle_timeout_minutes": 0.1,
         "upscaling_speed": 1.0,
         "provider": {
-            "type": "fake_multinode",
+            # Not by its name "fake_multinode": the defaults of that are in a file which the wheel lacks.
+            "type": "external",
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
             "gcs_address": gcs,
             "launch_multiple": True,
             "head_node_id": HEAD,
@@ -132,6 +134,10 @@ def _autoscaling(node_types: dict[str, dict[str, Any]], gcs: str) -> dict[str, A
         "auth": {},
         "docker": {},
         "file_mounts": {},
+        "cluster_synced_files": [],
+        "file_mounts_sync_continuously": False,
+        "rsync_exclude": [],
+        "rsync_filter": [],
         "initialization_commands": [],
         "setup_commands": [],
         "head_setup_commands": [],
