@@ -5,11 +5,8 @@ from __future__ import annotations
 
 import itertools
 import secrets
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -31,8 +28,6 @@ ASLEEP = "test/asleep"
 #: Has as many replicas as its queue needs, from none to two of four permits each.
 ELASTIC = "test/elastic"
 ELASTIC_PERMITS = 4
-#: Stands in while no model of serve_config.yaml paints: a pipeline of random weights.
-TINY_PAINTER = "test/painter"
 #: Attempts a slow replica holds; the prompts beyond wait.
 SLOW_PERMITS = 4
 SYNC_WAIT_S = 30.0
@@ -46,6 +41,10 @@ Connect = Callable[[], Awaitable[httpx.AsyncClient]]
 def config_with_scripted_models() -> dict[str, Any]:
     config = yaml.safe_load((ROOT / "serve_config.yaml").read_text(encoding="utf-8"))
     app = config["applications"][0]
+    # A synchronous prompt waits for less long than a replica may take to start.
+    (painter,) = (d for d in app["deployments"] if d["name"] == deployment_name("painter", "Diffusion"))
+    painter["num_replicas"] = 1
+    del painter["autoscaling_config"]
     app["args"]["sync_wait_s"] = SYNC_WAIT_S
     app["args"]["sse_heartbeat_s"] = HEARTBEAT_S
     app["args"]["max_file_bytes"], app["args"]["user_files_bytes"] = MAX_FILE_BYTES, USER_FILES_BYTES
@@ -99,41 +98,6 @@ def config_with_scripted_models() -> dict[str, Any]:
     return config
 
 
-def paints(config: dict[str, Any]) -> str | None:
-    """Id of the first model of the catalogue that makes pictures from text."""
-    models = config["applications"][0]["args"]["models"]
-    return next((model["id"] for model in models if model.get("engine") == "diffusers"), None)
-
-
-def add_painter(config: dict[str, Any], folder: Path) -> None:
-    """A painter, if there is none."""
-    if paints(config):
-        return
-    # In a process of its own: this one has no other use for torch.
-    subprocess.run([sys.executable, "-m", "tests.tiny_pipelines", str(folder)], cwd=ROOT, check=True, timeout=120)
-    app = config["applications"][0]
-    app["args"]["models"].append(
-        {
-            "id": TINY_PAINTER,
-            "engine": "diffusers",
-            "source": str(folder),
-            "capabilities": ["text-to-image", "image-to-image"],
-            "engine_args": {"threads": 1},
-            "images": {"max_steps": 150},
-        }
-    )
-    app["deployments"].append(
-        {
-            "name": deployment_name(TINY_PAINTER, "Diffusion"),
-            "max_ongoing_requests": 16,
-            "ray_actor_options": {
-                "num_cpus": 0,
-                "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}},
-            },
-        }
-    )
-
-
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("e2e")
@@ -141,7 +105,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     content = config_with_scripted_models()
     (mortal,) = (m for m in content["applications"][0]["args"]["models"] if m["id"] == "test/mortal")
     mortal["engine_args"] |= {"once_file": str(folder / "has-died")}
-    add_painter(content, folder / "painter")
     file.write_text(yaml.safe_dump(content), encoding="utf-8")
     environ = {"PROMPT_SVC_RAY_DASHBOARD_PORT": str(free_port())}
     with running_service(folder / "data", config=file, environ=environ) as running:

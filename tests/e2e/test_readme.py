@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.e2e import pages
 from tests.e2e.pages import documents
@@ -20,6 +21,7 @@ NAMES = (
     "log in",
     "ask and wait",
     "ask and stream",
+    "paint",
     "list",
     "cancel and remove",
     "command line",
@@ -80,6 +82,13 @@ def test_ask_and_stream(run: Callable[..., str]):
     numbers = event_numbers(second)
     assert numbers == list(range(3, 3 + len(numbers)))
     assert '"type":"done"' in second.strip().splitlines()[-1]
+
+
+def test_paint(run: Callable[..., str], tmp_path: Path):
+    # The picture goes into the folder that one is in; ``file`` need not be installed where tests run.
+    run("paint", prelude=f"cd {tmp_path}\nfile() {{ :; }}\n")
+    with Image.open(tmp_path / "sunset.png") as image:
+        assert (image.format, image.size) == ("PNG", (256, 256))
 
 
 def test_list(run: Callable[..., str]):
