@@ -142,8 +142,11 @@ async def test_users_of_the_service_get_in_with_their_tokens(door: Door):
     bob = door.with_headers({"authorization": token(await door.app.user("bob"))})
     chat, _, answer = await door.answered(bob)
     assert await bob.state(chat, answer) == "complete"
-    nobody = Account(id="usr-1", slug="x", password_hash="", roles=("user-svc:guest",), created_at=1, updated_at=1)
-    assert await refused(door.with_headers({"authorization": token(nobody)})) == (401, "Unauthorized")
+    gone = Account(id="usr-1", slug="x", password_hash="", roles=(Role.USER,), created_at=1, updated_at=1)
+    assert await refused(door.with_headers({"authorization": token(gone)})) == (401, "Invalid token")
+    guest = await door.app.user("guest", "user-svc:guest")
+    refusal = await refused(door.with_headers({"authorization": token(guest)}))
+    assert refusal == (401, "Unauthorized")
 
 
 async def test_nobody_can_take_the_place_of_a_user_of_the_door(door: Door):
