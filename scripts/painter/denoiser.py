@@ -17,6 +17,8 @@ from scripts.painter.muon import Muon
 from scripts.painter.run import Average, Run, Workers, schedule
 
 CHECKPOINT = "denoiser.pt"
+#: The folder of the vocabulary that the latents' captions are in.
+TOKENIZER = "tokenizer"
 #: Share of captions replaced by nothing, for classifier-free guidance.
 _WITHOUT_CAPTION = 0.1
 #: Above this signal-to-noise ratio the loss weighs less (after "Efficient diffusion training via Min-SNR", 2303.09556).
@@ -69,7 +71,7 @@ class Painter(nn.Module):  # type: ignore[misc]
 def train(run: Run, autoencoder: Any, *, steps: int, minutes: float, stages: Sequence[Stage] = STAGES) -> Painter:
     """The painter with averaged weights: after so many steps, or so many minutes of training."""
     torch.manual_seed(0)
-    tokenizer = models.tokenizer()
+    tokenizer = models.tokenizer(run.folder / TOKENIZER)
     painter = Painter(tokenizer)
     painter.to(run.device)
     average = Average(painter)

@@ -13,12 +13,12 @@ from scripts.painter import models
 from scripts.painter.denoiser import Painter
 
 
-def export(painter: Painter, autoencoder: Any, folder: Path) -> None:
+def export(painter: Painter, autoencoder: Any, tokenizer: Any, folder: Path) -> None:
     """``DiffusionPipeline.from_pretrained(folder)`` loads what this writes; the modules are float16 afterwards."""
     pipeline = StableDiffusionPipeline(
         vae=autoencoder,
         text_encoder=painter.text,
-        tokenizer=models.tokenizer(),
+        tokenizer=tokenizer,
         unet=painter.unet,
         scheduler=models.scheduler(),
         safety_checker=None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
@@ -27,8 +28,20 @@ _TEXT_WIDTH = 128
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
-def tokenizer() -> Any:
-    """CLIP's tokenizer with a vocabulary of its own: one token for each word of the captions, pieces for all others."""
+def tokenizer(kept: Path) -> Any:
+    """CLIP's tokenizer with a vocabulary of its own: one token for each word of the captions, pieces for all others.
+
+    Kept in that folder from the first time on: the trainer breaks ties by chance, so that no two vocabularies are alike,
+    and a painter understands only the one that it has learnt with.
+    """
+    if not kept.exists():
+        partial = kept.with_name(f".{kept.name}.partial")
+        _new_tokenizer().save_pretrained(partial)
+        partial.rename(kept)
+    return CLIPTokenizer.from_pretrained(kept)
+
+
+def _new_tokenizer() -> Any:
     bytewise = Tokenizer(BPE(continuing_subword_prefix="", end_of_word_suffix="</w>"))
     bytewise.normalizer = normalizers.Lowercase()
     bytewise.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(False)])
@@ -79,7 +92,7 @@ def autoencoder() -> Any:
         decoder_block_out_channels=width,
         latent_channels=LATENT_CHANNELS,
         num_encoder_blocks=(0, 0, 0, 0, 1, 2),
-        num_decoder_blocks=(3, 2, 1, 0, 0, 0),
+        num_decoder_blocks=(4, 3, 3, 2, 1, 0),
     )
 
 

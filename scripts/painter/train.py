@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from scripts.painter import autoencoder, denoiser
+from scripts.painter import autoencoder, denoiser, models
 from scripts.painter.export import export
 from scripts.painter.run import Run
 
@@ -42,7 +42,7 @@ def main() -> int:
     if run.stopping:
         print("stopped; the same command goes on", flush=True)
         return 1
-    export(painter, compressor, options.output)
+    export(painter, compressor, models.tokenizer(run.folder / denoiser.TOKENIZER), options.output)
     print(f"the painter is in {options.output}", flush=True)
     return 0
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import CLIPTokenizer
 
 from scripts.painter import autoencoder, denoiser, models
 from scripts.painter.drawing import Scene, Thing, draw
@@ -44,7 +45,7 @@ def painter(run: Run, compressor: object) -> denoiser.Painter:
 
 @pytest.fixture(scope="module")
 def folder(run: Run, compressor: object, painter: denoiser.Painter) -> Path:
-    export(painter, compressor, run.folder / "model")
+    export(painter, compressor, models.tokenizer(run.folder / denoiser.TOKENIZER), run.folder / "model")
     return run.folder / "model"
 
 
@@ -113,8 +114,19 @@ def test_a_stopped_training_ends_at_once(run: Run, compressor: object, painter: 
     assert run.load(denoiser.CHECKPOINT)["step"] == step
 
 
-def test_words_of_captions_are_one_token_each_and_others_are_spelt():
-    tokenizer = models.tokenizer()
+def test_the_vocabulary_stays_what_it_was_when_the_captions_were_read(tmp_path: Path):
+    first = models.tokenizer(tmp_path / "tokenizer")
+    assert models.tokenizer(tmp_path / "tokenizer").get_vocab() == first.get_vocab()
+    assert first("a red star").input_ids == models.tokenizer(tmp_path / "tokenizer")("a red star").input_ids
+
+
+def test_the_painter_comes_with_the_vocabulary_that_it_has_learnt_with(run: Run, folder: Path):
+    kept = models.tokenizer(run.folder / denoiser.TOKENIZER)
+    assert CLIPTokenizer.from_pretrained(folder / "tokenizer").get_vocab() == kept.get_vocab()
+
+
+def test_words_of_captions_are_one_token_each_and_others_are_spelt(tmp_path: Path):
+    tokenizer = models.tokenizer(tmp_path / "tokenizer")
     assert tokenizer("a striped purple diamond on a gray background").input_ids[1:-1] == [
         tokenizer.convert_tokens_to_ids(f"{word}</w>")
         for word in ["a", "striped", "purple", "diamond", "on", "a", "gray", "background"]
