@@ -157,10 +157,11 @@ def _prepare(stack: ExitStack, source: Path, output: Path, errors: Path, name: s
 def _inside_ray(stack: ExitStack, app_name: str, user: str | None, patience_s: float) -> BatchService:
     """Raises BatchStopped: there is no Ray, or the application is not on it."""
     import ray
+    import ray.serve
 
     from clients.handle import app_handle
 
-    # A job's log is for the batch.
+    # A job's log is for the batch. Only now: the import sets the level anew.
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
         ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
