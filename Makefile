@@ -1,6 +1,8 @@
 # `make help` lists what there is. Every target sets up what it needs first; a complete set-up costs 0.1 s.
 
 PYTHON ?= python3
+# Whose prompts `make batch` makes: the one that `make serve` says how to log in as.
+FOR ?= 1backend
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -21,8 +23,8 @@ setup-bench:
 serve: setup ## run the service on this machine (PORT=11337, REDIS_URL=...) until Ctrl-C
 	@exec $(VENV)/python -m deployments.local
 
-batch: setup ## run a file of prompts on the running service (IN=in.jsonl OUT=out.jsonl)
-	@eval "$$($(VENV)/python -m deployments.local.ray_environment)" && exec $(VENV)/python -m clients.batch $(IN) $(OUT)
+batch: setup ## run a file of prompts on the running service (IN=in.jsonl OUT=out.jsonl, FOR=1backend: whose they are)
+	@eval "$$($(VENV)/python -m deployments.local.ray_environment)" && exec $(VENV)/python -m clients.batch --user $(FOR) $(IN) $(OUT)
 
 check: setup ## serve_config.yaml: name every key and value that is wrong
 	@$(VENV)/python -m deployments.config_file serve_config.yaml

@@ -86,9 +86,14 @@ class PromptSvc:
         """
         caller = principal(request)
         body = await self._body(request)
-        submission = parse_prompt_request(body)
+        lines = warnings_of(PromptRequest, body)
+        try:
+            submission = parse_prompt_request(body)
+        except InvalidField as error:
+            # A field that is missing may be there under another name.
+            raise InvalidField(error.field, Shown(error.shown), "; ".join([error.allowed, *lines])) from None
         # At the top, where Go clients take keys that they do not know (contract §0.8).
-        warnings = {"warnings": lines} if (lines := warnings_of(PromptRequest, body)) else {}
+        warnings = {"warnings": lines} if lines else {}
         check_priority(submission.priority, highest=HIGHEST if caller.is_admin else self._settings.max_user_priority)
         submission = await self._sources.fetched(caller, submission)
         accepted = await self._service.submit(caller.user_id, submission)

@@ -50,6 +50,10 @@ def start_ray(folder: Path, dashboard_port: int | None = None) -> str:
         CannotStart: Ray did not come up; with its first words.
     """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    # vLLM leaves its sockets where it made them; in here they go with the rest.
+    sockets = folder / "sockets"
+    sockets.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("VLLM_RPC_BASE_PATH", str(sockets))
     try:
         context = ray.init(
             address="local",

@@ -105,7 +105,7 @@ Prompt Svc runs at {url} (up after {seconds:.1f} s{reachable})
   log in  slug 1backend, password {"the one in PROMPT_SVC_ADMIN_PASSWORD" if own else DEFAULT_PASSWORD}
   try     TOKEN=$(curl -s {url}/user-svc/login {json_type} -d '{login}' | grep -o 'eyJ[^"]*' | head -n 1)
           curl -s {url}/prompt-svc/prompt -H "Authorization: Bearer $TOKEN" {json_type} \\
-            -d '{{"prompt": "What is the capital of France?", "sync": true}}'
+           -d '{{"prompt": "What is the capital of France?", "parameters": {{"textToText": {{"temperature": 0}}}}, "sync": true}}'
   logs    {ray_files.session_logs(folders.ray)} (when it has stopped: {folders.logs})
   data    {folders.data}
   stop    Ctrl-C
@@ -191,7 +191,7 @@ class LocalService:
     def stop(self) -> None:
         """Stop whatever was started, the store last: what runs until then is still recorded. Takes up to ~15 s."""
         if self._ray_started:
-            say("stopping")
+            say("stopping (takes up to 15 s)")
             cluster.stop(self._client, self.folders.ray)
             put_away_ray_files(self.folders)
         if self._store:

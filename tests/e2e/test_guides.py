@@ -43,6 +43,7 @@ def run(service: Service, tmp_path: Path) -> Callable[[str], str]:
                 "PATH": f"{tmp_path}:{os.defpath}",
                 "PYTHONPATH": str(ROOT),
                 "URL": service.url,
+                "PORT": service.url.rsplit(":", 1)[1],
                 "OO_CONFIG": str(tmp_path / "oo.yaml"),
             },
             capture_output=True,

@@ -308,3 +308,12 @@ async def test_progress_and_done_concatenated_are_the_stored_answer(user: httpx.
         answer = await sync
     assert text_of(events) == answer["responseMessage"]["text"]
     assert events[-1].data["messageId"] == answer["responseMessage"]["id"]
+
+
+async def test_who_misspells_the_prompt_hears_of_it(user: httpx.AsyncClient) -> None:
+    answer = await user.post("/prompt-svc/prompt", json={"promt": "Hi", "sync": True})
+    assert answer.status_code == 400
+    assert answer.json()["error"] == (
+        "prompt: got nothing, allowed is a string that is not blank; "
+        "promt is not a key of this request and is ignored; did you mean prompt?"
+    )

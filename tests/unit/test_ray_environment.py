@@ -93,4 +93,4 @@ def test_make_batch_runs_the_batch_in_that_environment():
         ["make", "-n", "batch", "IN=in.jsonl", "OUT=out.jsonl"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert 'eval "$(.venv/bin/python -m deployments.local.ray_environment)"' in done.stdout
-    assert "-m clients.batch in.jsonl out.jsonl" in done.stdout
+    assert "-m clients.batch --user 1backend in.jsonl out.jsonl" in done.stdout
