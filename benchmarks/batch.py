@@ -38,7 +38,7 @@ def config(folder: Path) -> Path:
     application["args"]["models"] = [
         {"id": MODEL_ID, "engine": "scripted", "source": "scripted", "permits": 256, "engine_args": engine}
     ]
-    application["deployments"] = [d for d in application["deployments"] if not d["name"].startswith("LLM-")]
+    application["deployments"] = [d for d in application["deployments"] if d["name"] in ("Ingress", "Router")]
     path = folder / "serve_config.yaml"
     path.write_text(yaml.safe_dump(found, sort_keys=False), encoding="utf-8")
     return path

@@ -38,6 +38,8 @@ def scripted_config(folder: Path, *, step_s: float = 0.03, answer_tokens: int | 
             },
         }
     ]
+    # No other model, no other model's deployment.
+    application["deployments"] = [d for d in application["deployments"] if not d["name"].startswith("Diffusion-")]
     return _write(
         document,
         folder / "scripted.yaml",

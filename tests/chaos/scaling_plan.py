@@ -72,6 +72,7 @@ def config(plan: Plan, folder: Path) -> Path:
     document: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text(encoding="utf-8"))
     application = document["applications"][0]
     (deployment,) = (d for d in application["deployments"] if d["name"].startswith("LLM-"))
+    application["deployments"] = [d for d in application["deployments"] if not d["name"].startswith("Diffusion-")]
     model = application["args"]["models"][0]
     if plan.engine == "scripted":
         model = {"id": MODELS["scripted"], "engine": "scripted", "source": "scripted"}
