@@ -195,11 +195,16 @@ class ScalingRun:
     async def rolling_update(self, path: Path) -> Measured:
         """The one replica that runs is replaced under its prompts."""
         serve = ServeWatch(self.service.record.ray_address)
-        refs = await self._submit([self.plan.short] * self.plan.permits)
+        refs = await self._submit([self.plan.long] * self.plan.permits)
         await self._until(lambda: self.watch.last.running == 1, self.plan.start_patience, "a replica")
         await self._until(lambda: all(self._field(ref, "holder") for ref in refs), 60, "all prompts to run")
         before = set((await asyncio.to_thread(serve.ask)).replicas.values())
         await asyncio.to_thread(redeploy, self.service.record.ray_address, replacing(path, self.model))
+        began, after = time.monotonic(), before
+        while not before - after:
+            assert time.monotonic() - began < self.plan.start_patience, "the update replaced no replica"
+            await asyncio.sleep(0.5)
+            after = set((await asyncio.to_thread(serve.ask)).replicas.values())
         await self._end_of(refs, 300)
         after = set((await asyncio.to_thread(serve.ask)).replicas.values())
         serve.close()
