@@ -140,17 +140,21 @@ class Nemesis:
     async def _busy_replica(self, kind: FaultKind) -> tuple[ProcessId, str]:
         """A model replica that is in the middle of an answer: at least one token of it is in the log."""
 
-        ids = self._serve.ask().replicas
+        ids = dict(self._serve.ask().replicas)
 
         def busy() -> tuple[ProcessId, str] | None:
             running = self._view.running()
             begun = {ref for ref, (_, _, entries) in self._view.statuses(running).items() if entries >= 1}
             holders = {holder for ref, holder in running.items() if ref in begun}
             replicas = self._find(FaultKind.LLM_REPLICA)
+            if any(process.pid not in ids for process in replicas):  # started since: after the last fault, say
+                ids.update(self._serve.ask().replicas)
             candidates = [(p, r) for p in replicas if (r := ids.get(p.pid, "")) in holders]
             return self._rng.choice(candidates) if candidates else None
 
-        process, replica = await _until(busy, "a replica in mid-answer")
+        process, replica = await _until(
+            busy, "a replica in mid-answer", patience_s=180
+        )  # as long as a model takes to load
         if kind is FaultKind.ENGINE_CORE:
             (process,) = self._find(FaultKind.ENGINE_CORE)
         return process, replica
