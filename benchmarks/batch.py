@@ -25,6 +25,7 @@ from benchmarks import processes, report
 from benchmarks.systems import ROOT, SYSTEMS, Running
 from deployments.local.environment import Folders
 from deployments.local.ray_environment import ray_environment
+from tests.served_config import replace_models
 
 MODEL_ID = "bench/scripted"
 ANSWER_TOKENS = 12
@@ -35,10 +36,8 @@ def config(folder: Path) -> Path:
     found: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text(encoding="utf-8"))
     (application,) = found["applications"]
     engine = {"step_s": 0.0, "answer_tokens": ANSWER_TOKENS, "tokens_per_delta": 4}
-    application["args"]["models"] = [
-        {"id": MODEL_ID, "engine": "scripted", "source": "scripted", "permits": 256, "engine_args": engine}
-    ]
-    application["deployments"] = [d for d in application["deployments"] if d["name"] in ("Ingress", "Router")]
+    model = {"id": MODEL_ID, "engine": "scripted", "source": "scripted", "permits": 256, "engine_args": engine}
+    replace_models(application, [model])
     path = folder / "serve_config.yaml"
     path.write_text(yaml.safe_dump(found, sort_keys=False), encoding="utf-8")
     return path

@@ -24,6 +24,7 @@ import yaml
 
 from benchmarks import processes, report
 from benchmarks.systems import ROOT, free_port, models_dir
+from tests.served_config import replace_models
 
 MODEL_ID = "bench/painter"
 #: The same for both: threads that wait sleep, as in serve_config.yaml.
@@ -97,16 +98,16 @@ def _service(model: Path, folder: Path) -> Iterator[httpx.Client]:
     """The service with this model alone, on a store of its own."""
     config = yaml.safe_load((ROOT / "serve_config.yaml").read_text(encoding="utf-8"))
     application = config["applications"][0]
-    application["args"]["models"] = [
-        {"id": MODEL_ID, "engine": "diffusers", "source": str(model), "images": {"max_pixels": 2048 * 2048}}
-    ]
-    application["deployments"] = [d for d in application["deployments"] if d["name"] in ("Ingress", "Router")]
-    application["deployments"].append(
-        {
-            "name": "Diffusion-painter",
-            "max_ongoing_requests": 16,
-            "ray_actor_options": {"num_cpus": 1, "runtime_env": {"env_vars": THREADS}},
-        }
+    replace_models(
+        application,
+        [{"id": MODEL_ID, "engine": "diffusers", "source": str(model), "images": {"max_pixels": 2048 * 2048}}],
+        [
+            {
+                "name": "Diffusion-painter",
+                "max_ongoing_requests": 16,
+                "ray_actor_options": {"num_cpus": 1, "runtime_env": {"env_vars": THREADS}},
+            }
+        ],
     )
     file = folder / "serve_config.yaml"
     file.write_text(yaml.safe_dump(config), encoding="utf-8")

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from tests.served_config import llm_deployment, replace_models
 from tests.service import ROOT
 
 SCRIPTED_MODEL = "test/scripted"
@@ -23,23 +24,20 @@ def scripted_config(folder: Path, *, step_s: float = 0.03, answer_tokens: int | 
     """Two replicas of the scripted engine; graph, leases, health checks and graces as in production."""
     document = _production(root)
     application = document["applications"][0]
-    application["args"]["models"] = [
-        {
-            "id": SCRIPTED_MODEL,
-            "engine": "scripted",
-            "source": "scripted",
-            "permits": PERMITS,
-            "engine_args": {
-                "step_s": step_s,
-                "faulty_prompts": WOBBLY,
-                "fail_first": 1,
-                "fail_after_tokens": 3,
-                **({"answer_tokens": answer_tokens} if answer_tokens else {}),
-            },
-        }
-    ]
-    # No other model, no other model's deployment.
-    application["deployments"] = [d for d in application["deployments"] if not d["name"].startswith("Diffusion-")]
+    model = {
+        "id": SCRIPTED_MODEL,
+        "engine": "scripted",
+        "source": "scripted",
+        "permits": PERMITS,
+        "engine_args": {
+            "step_s": step_s,
+            "faulty_prompts": WOBBLY,
+            "fail_first": 1,
+            "fail_after_tokens": 3,
+            **({"answer_tokens": answer_tokens} if answer_tokens else {}),
+        },
+    }
+    replace_models(application, [model], [llm_deployment(application)])
     return _write(
         document,
         folder / "scripted.yaml",
@@ -59,7 +57,7 @@ def vllm_config(folder: Path, *, engine_core: bool, root: Path = ROOT) -> Path:
         engine_core: run vLLM's engine in a child process, to have one to kill.
     """
     document = _production(root)
-    (deployment,) = (d for d in document["applications"][0]["deployments"] if d["name"].startswith("LLM-"))
+    deployment = llm_deployment(document["applications"][0])
     name = "vllm-core.yaml" if engine_core else "vllm.yaml"
     environ = deployment["ray_actor_options"]["runtime_env"]["env_vars"]
     environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "1" if engine_core else "0"

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from deployments.settings import deployment_name
+from tests.served_config import llm_deployment, replace_models
 from tests.service import ROOT
 
 ANSWER_TOKENS = 2000
@@ -71,8 +72,7 @@ def config(plan: Plan, folder: Path) -> Path:
     """serve_config.yaml with the model scaled from none to the most of the plan."""
     document: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text(encoding="utf-8"))
     application = document["applications"][0]
-    (deployment,) = (d for d in application["deployments"] if d["name"].startswith("LLM-"))
-    application["deployments"] = [d for d in application["deployments"] if not d["name"].startswith("Diffusion-")]
+    deployment = llm_deployment(application)
     model = application["args"]["models"][0]
     if plan.engine == "scripted":
         model = {"id": MODELS["scripted"], "engine": "scripted", "source": "scripted"}
@@ -81,7 +81,7 @@ def config(plan: Plan, folder: Path) -> Path:
     else:
         deployment["ray_actor_options"]["num_cpus"] = 1
         deployment["ray_actor_options"]["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] = "1"
-    application["args"]["models"] = [{**model, "permits": plan.permits, "drain_s": plan.drain}]
+    replace_models(application, [{**model, "permits": plan.permits, "drain_s": plan.drain}], [deployment])
     del deployment["num_replicas"]
     deployment |= {
         "name": deployment_name(model["id"]),

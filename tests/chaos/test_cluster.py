@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from deployments.settings import deployment_name
+from tests.served_config import replace_models
 from tests.service import ROOT, free_port
 from tests.several_nodes import PASSWORD, SeveralNodes, several_nodes
 from tests.waiting import wait_for
@@ -32,31 +33,22 @@ def config(port: int) -> dict[str, Any]:
     document = yaml.safe_load((ROOT / "serve_config.yaml").read_text(encoding="utf-8"))
     document["http_options"]["port"] = port
     document["proxy_location"] = "EveryNode"
-    app = document["applications"][0]
-    app["args"]["models"] = [
-        {
-            "id": MODEL,
-            "engine": "scripted",
-            "source": "scripted",
-            "engine_args": {"step_s": STEP_S, "answer_tokens": ANSWER_TOKENS},
-        }
-    ]
-    app["deployments"] = [d for d in app["deployments"] if d["name"] in ("Ingress", "Router")]
-    app["deployments"].append(
-        {
-            "name": deployment_name(MODEL),
-            "ray_actor_options": {"num_cpus": 0, "num_gpus": 1},
-            "autoscaling_config": {
-                "min_replicas": 0,
-                "initial_replicas": 0,
-                "max_replicas": 1,
-                "upscale_delay_s": 0,
-                "downscale_delay_s": 2,
-                "look_back_period_s": 1,
-                "metrics_interval_s": 0.5,
-            },
-        }
-    )
+    options = {"step_s": STEP_S, "answer_tokens": ANSWER_TOKENS}
+    deployment = {
+        "name": deployment_name(MODEL),
+        "ray_actor_options": {"num_cpus": 0, "num_gpus": 1},
+        "autoscaling_config": {
+            "min_replicas": 0,
+            "initial_replicas": 0,
+            "max_replicas": 1,
+            "upscale_delay_s": 0,
+            "downscale_delay_s": 2,
+            "look_back_period_s": 1,
+            "metrics_interval_s": 0.5,
+        },
+    }
+    model = {"id": MODEL, "engine": "scripted", "source": "scripted", "engine_args": options}
+    replace_models(document["applications"][0], [model], [deployment])
     return document
 
 

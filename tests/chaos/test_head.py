@@ -20,6 +20,7 @@ from ray.util import get_node_ip_address
 
 from deployments.local.valkey import EmbeddedValkey
 from deployments.settings import deployment_name
+from tests.served_config import replace_models
 from tests.service import ROOT, free_port
 from tests.several_nodes import BIN, PASSWORD, SeveralNodes, kill_all_with
 from tests.waiting import wait_for
@@ -38,9 +39,11 @@ def write_config(file: Path, port: int) -> None:
     document["http_options"]["port"] = port
     app = document["applications"][0]
     options = {"step_s": STEP_S, "answer_tokens": ANSWER_TOKENS}
-    app["args"]["models"] = [{"id": MODEL, "engine": "scripted", "source": "scripted", "engine_args": options}]
-    app["deployments"] = [d for d in app["deployments"] if d["name"] in ("Ingress", "Router")]
-    app["deployments"].append({"name": deployment_name(MODEL), "ray_actor_options": {"num_cpus": 0.1}})
+    replace_models(
+        app,
+        [{"id": MODEL, "engine": "scripted", "source": "scripted", "engine_args": options}],
+        [{"name": deployment_name(MODEL), "ray_actor_options": {"num_cpus": 0.1}}],
+    )
     file.write_text(yaml.safe_dump(document), encoding="utf-8")
 
 
