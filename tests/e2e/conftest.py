@@ -16,11 +16,19 @@ import yaml
 from deployments.settings import deployment_name
 from tests.service import ROOT, Service, free_port, running_service
 
+#: A prompt with these words fails for good at the model "test/slow", after three tokens.
+BREAKING = "break off"
 #: Catalogue entries for faults; the answers of the scripted engine are functions of the prompt.
 SCRIPTED: dict[str, dict[str, Any]] = {
     "test/flaky": {"step_s": 0.001, "fail_first": 2},
     "test/broken": {"step_s": 0.001, "fail_permanently": True},
-    "test/slow": {"step_s": 1.0, "answer_tokens": 120},
+    "test/slow": {
+        "step_s": 1.0,
+        "answer_tokens": 120,
+        "faulty_prompts": BREAKING,
+        "fail_permanently": True,
+        "fail_after_tokens": 3,
+    },
     "test/mortal": {"step_s": 0.02, "answer_tokens": 60, "faulty_prompts": "mortal", "die_after_tokens": 20},
 }
 #: Has no replica until it is started, and alone makes something of nothing.

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from deployments.engines.scripted import ScriptedRenderer
-from tests.e2e.conftest import SLOW_PERMITS
+from tests.e2e.conftest import BREAKING, SLOW_PERMITS
 from tests.e2e.open_assistant_client import TextClient
 from tests.service import Service
 from tests.waiting import wait_for
@@ -83,11 +83,17 @@ def test_the_text_clients_own_model_is_the_embedded_one(client_for: Callable[...
         assert http.delete(f"/chats/{chat}").status_code == 200
 
 
-def test_a_model_that_breaks_is_an_error(client_for: Callable[..., TextClient]):
+def test_a_model_that_breaks_is_an_error(client_for: Callable[..., TextClient], service: Service):
     client = client_for()
     client.create_chat()
     with pytest.raises(RuntimeError, match="Aborted due to worker error"):
-        list(client.send_message("Hello", "test/broken"))
+        # It breaks after some seconds: the client listens by then.
+        list(client.send_message(f"Now {BREAKING}", "test/slow"))
+    with httpx.Client(base_url=service.url, headers=client.headers) as http:
+        path = f"/chats/{client.chat_id}/messages/{client.message_id}"
+        assert http.get(path).json()["state"] == "aborted_by_worker"
+        # Who comes later is told to read the message (contract A: 204).
+        assert http.get(f"{path}/events").status_code == 204
 
 
 def test_waiting_is_told_and_words_come_as_they_are_written(client_for: Callable[..., TextClient], service: Service):
