@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 
 from redis.asyncio import Redis
 
@@ -45,7 +46,13 @@ class TicketStore:
         says where it was."""
         with translated_errors():
             holder = await self._scripts.run(
-                "redeem_ticket", _digest(ticket), _digest(stream), int(resumes), REOPEN_S * 1000, MOST_OPENINGS
+                "redeem_ticket",
+                _digest(ticket),
+                _digest(stream),
+                int(resumes),
+                REOPEN_S * 1000,
+                MOST_OPENINGS,
+                secrets.token_hex(8),
             )
         return None if holder is None else text(holder)
 

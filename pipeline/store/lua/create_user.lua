@@ -1,7 +1,8 @@
 -- Keep a new account unless its slug is taken. KEYS: slug, user, all users. ARGV: id, created (µs), then field, value, ...
 -- Returns 1 if kept, 0 if taken.
 if redis.call('SET', KEYS[1], ARGV[1], 'NX') == false then
-  return 0
+  -- A call whose reply was lost is sent again; ids are never used twice.
+  return redis.call('GET', KEYS[1]) == ARGV[1] and 1 or 0
 end
 redis.call('HSET', KEYS[2], unpack(ARGV, 3))
 -- Pages of the list go on behind a time: no two users have the same one.

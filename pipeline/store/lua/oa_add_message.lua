@@ -5,6 +5,10 @@ local user, chat_id, id, role, parent, most = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local text, parameters = ARGV[8], ARGV[9]
 local chat = user .. '/' .. chat_id
 if redis.call('HEXISTS', K.oa_chat(chat), 'created') == 0 then return { 'no chat' } end
+-- A call whose reply was lost is sent again; ids are never used twice.
+if redis.call('ZSCORE', K.oa_messages(chat), id) then
+  return { 'added', redis.call('HGET', K.oa_message(user .. '/' .. id), 'created') }
+end
 local count = redis.call('ZCARD', K.oa_messages(chat))
 if count >= most then return { 'full' } end
 if parent == '' then
