@@ -30,6 +30,7 @@ import redis
 
 from deployments.engines.scripted import ScriptedRenderer, expected_answer
 from deployments.ingress.prompt_request import parse_prompt_request
+from deployments.local.processes import ProcessId
 from deployments.settings import deployment_name
 from pipeline.store.keys import Keys
 from tests.chaos.client import register
@@ -95,9 +96,12 @@ class ScalingRun:
         under = sum(bool(self._field(ref, "holder")) for ref in refs)
         self._kill("Router")
         await self._until(lambda: self.watch.last.running < self.plan.most, 60, "a replica to go")
-        # Those that leave have handed back what they could not finish; now one of the others dies.
-        await asyncio.sleep(self.plan.drain + 1)
-        victims = self._kill(deployment_name(self.model))
+        # Those that leave have handed back what they could not finish and are gone; now one of the others dies.
+        name = deployment_name(self.model)
+        await self._until(
+            lambda: len(self._replicas(name)) <= self.watch.last.target, 60, "the replicas that leave to end"
+        )
+        victims = self._kill(name)
         await self._end_of(refs, 300)
         fields = [self.store.hmget(self.keys.prompt(ref), "crashes", "failures") for ref in refs]
         return Measured(
@@ -275,11 +279,15 @@ class ScalingRun:
 
     def _kill(self, deployment: str) -> int:
         """kill -9 of one replica of a deployment; returns how many that were."""
-        title = re.compile(rf"ray::ServeReplica:prompt-svc:{re.escape(deployment)}")
-        victims = [process for process in self.service.processes() if title.match(_title(process))]
-        for victim in victims[:1]:
+        victims = self._replicas(deployment)[:1]
+        for victim in victims:
             os.kill(victim.pid, signal.SIGKILL)
-        return len(victims[:1])
+        return len(victims)
+
+    def _replicas(self, deployment: str) -> list[ProcessId]:
+        """The processes of a deployment's replicas, also of those that are leaving."""
+        title = re.compile(rf"ray::ServeReplica:prompt-svc:{re.escape(deployment)}")
+        return [process for process in self.service.processes() if title.match(_title(process))]
 
     def _field(self, ref: str, name: str) -> bytes:
         return self.store.hget(self.keys.prompt(ref), name) or b""
