@@ -4,6 +4,8 @@ PYTHON ?= python3
 # Whose prompts `make batch` makes: the one that `make serve` says how to log in as.
 FOR ?= 1backend
 VENV := .venv/bin
+# Tests that share nothing. Those that start the whole service run one after another.
+SIDE_BY_SIDE := -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev setup-bench serve batch check test test-unit chaos lint format bench clean
@@ -30,13 +32,13 @@ check: setup ## serve_config.yaml: name every key and value that is wrong
 	@$(VENV)/python -m deployments.config_file serve_config.yaml
 
 test: setup-dev ## all tests: unit, integration, e2e and a short chaos run
-	$(VENV)/python -m pytest tests/unit
-	$(VENV)/python -m pytest tests/integration
+	$(VENV)/python -m pytest $(SIDE_BY_SIDE) -p no:schemathesis tests/unit
+	$(VENV)/python -m pytest $(SIDE_BY_SIDE) tests/integration
 	$(VENV)/python -m pytest tests/e2e
 	$(VENV)/python -m pytest tests/chaos
 
 test-unit: setup-dev ## the tests that need neither Ray nor a store
-	$(VENV)/python -m pytest tests/unit
+	$(VENV)/python -m pytest $(SIDE_BY_SIDE) -p no:schemathesis tests/unit
 
 chaos: setup-dev ## the whole chaos suite
 	CHAOS=full $(VENV)/python -m pytest tests/chaos

@@ -17,7 +17,7 @@ from pipeline.engine import Painted, PaintStep
 from pipeline.errors import PermanentEngineError
 from pipeline.image_parameters import ImageTask, Sampler
 from tests import tiny_pipelines
-from tests.unit.tiny_engines import Engines, Start, events, pictures, request
+from tests.integration.tiny_engines import Engines, Start, events, pictures, request
 
 #: Importing diffusers and its like warns of torch's and numpy's future.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

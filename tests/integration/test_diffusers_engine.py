@@ -22,7 +22,7 @@ from pipeline.engine import Painted, PaintStep
 from pipeline.errors import EngineDead, EngineError
 from pipeline.image_parameters import ImageTask, Sampler
 from tests import tiny_pipelines
-from tests.unit.tiny_engines import Engines, Start, difference, events, pictures, request
+from tests.integration.tiny_engines import Engines, Start, difference, events, pictures, request
 from tests.waiting import until
 
 #: Importing diffusers and its like warns of torch's and numpy's future.
