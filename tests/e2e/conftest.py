@@ -38,7 +38,7 @@ ELASTIC = "test/elastic"
 ELASTIC_PERMITS = 4
 #: Attempts a slow replica holds; the prompts beyond wait.
 SLOW_PERMITS = 4
-SYNC_WAIT_S = 60.0
+SYNC_WAIT_S = 120.0
 HEARTBEAT_S = 1.0
 #: Of one file, and of all of a user's.
 MAX_FILE_BYTES, USER_FILES_BYTES = 3_000_000, 5_000_000

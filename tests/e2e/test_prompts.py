@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.conftest import SLOW_PERMITS, SYNC_WAIT_S, Connect
+from tests.e2e.conftest import SLOW_PERMITS, Connect
 from tests.sse import subscription, text_of
 from tests.waiting import until_true
 
@@ -220,14 +220,6 @@ async def test_a_foreign_prompt_cannot_be_removed_and_looks_missing(new_user: Co
     unknown = await bob.delete("/prompt-svc/prompt/prom-nobody-has-this")
     assert (foreign.status_code, foreign.text) == (unknown.status_code, unknown.text) == (404, '{"error": "Not Found"}')
     assert await status_of(alice, prompt_id) == "completed"
-
-
-async def test_sync_gives_up_waiting_at_the_servers_limit_and_the_prompt_goes_on(user: httpx.AsyncClient) -> None:
-    answer = await submit(user, sync=True, modelId="test/slow", parameters=None)
-    assert answer["error"] == f"not finished within {SYNC_WAIT_S:g} s; the prompt goes on"
-    assert answer["prompt"]["status"] == "running"
-    assert "responseMessage" not in answer
-    await user.delete(f"/prompt-svc/prompt/{answer['prompt']['id']}")
 
 
 async def test_two_sync_prompts_of_one_thread_get_their_own_answers(user: httpx.AsyncClient) -> None:
