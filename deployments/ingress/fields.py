@@ -10,6 +10,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from typing import Annotated, Any, Self, get_args
 
 import orjson
@@ -191,7 +192,7 @@ def show(value: object) -> Shown:
 
 def invalid_field(error: ValidationError, model: type[BaseModel]) -> InvalidField:
     """The first problem of ``error`` for the client. What is allowed is the description of the field."""
-    issue = error.errors(include_url=False, include_context=False)[0]
+    issue = error.errors(include_url=False)[0]
     location = [part for part in issue["loc"] if isinstance(part, str | int)]
     path = ".".join(printable(str(part)) for part in location) or "body"
     if issue["type"] == "extra_forbidden":
@@ -203,7 +204,17 @@ def invalid_field(error: ValidationError, model: type[BaseModel]) -> InvalidFiel
         return InvalidField(path, Shown("nothing"), allowed)
     private = field is None or _is_private(field)
     got = Shown(kind_of(issue["input"])) if private else show(issue["input"])
-    return InvalidField(path, got, allowed)
+    return InvalidField(path, got, allowed + ("" if private else _meant(issue)))
+
+
+def _meant(issue: Any) -> str:
+    """The word of an enumeration that is most like the one that is none of them."""
+    if issue["type"] not in ("enum", "literal_error") or not isinstance(issue["input"], str):
+        return ""
+    # Pydantic tells them in a sentence only.
+    words = {word.casefold(): word for word in re.findall(r"'([^']+)'", issue["ctx"]["expected"])}
+    near = get_close_matches(issue["input"][:_SHOWN_VALUE].casefold(), words, n=1, cutoff=0.8)
+    return f"; did you mean {words[near[0]]}?" if near else ""
 
 
 def _is_huge(value: float) -> bool:

@@ -96,6 +96,21 @@ TYPES = "one of Text-to-Text, Question Answering, "
 
 
 @pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("text-to-text", "Text-to-Text"),
+        ("Sumarization", "Summarization"),
+        ("TEXT-TO-IMAGE", "Text-to-Image"),
+        ("Poetry", ""),
+    ],
+)
+def test_a_type_that_is_nearly_one_is_told_which_was_meant(given: str, meant: str):
+    with pytest.raises(InvalidField) as refused:
+        submit(type=given)
+    assert refused.value.message.partition("; did you mean ")[2] == (f"{meant}?" if meant else "")
+
+
+@pytest.mark.parametrize(
     ("body", "message"),
     [
         ({"type": "Poetry"}, f'type: got "Poetry", allowed is {TYPES}'),
