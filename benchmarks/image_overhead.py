@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,7 @@ def main() -> int:
         _paint(http, options.size, options.steps, 0)
         for seed in range(1, options.pictures + 1):
             bare = paint_bare(seed)
-            total, inside = _paint(http, options.size, options.steps, seed)
-            row = {"bare_s": bare, "service_s": total, "call_s": inside, "outside_s": total - inside}
+            row = {"bare_s": bare, **_paint(http, options.size, options.steps, seed)}
             rows.append(row)
             print(", ".join(f"{name} {value:.3f}" for name, value in row.items()), file=sys.stderr)
     text = _text(rows, options)
@@ -80,17 +80,34 @@ def _bare(model: Path, size: int, steps: int) -> Any:
     return paint
 
 
-def _paint(http: httpx.Client, size: int, steps: int, seed: int) -> tuple[float, float]:
-    """Seconds from the request to the answer, and of the pipeline call within."""
+def _paint(http: httpx.Client, size: int, steps: int, seed: int) -> dict[str, float]:
+    """Seconds from the request to the answer, of the pipeline call within, and of what is before and behind it."""
     parameters = {"width": size, "height": size, "steps": steps, "seed": seed, "guidanceScale": 7.5}
-    began = time.perf_counter()
+    asked = time.time()
     reply = http.post(
         "/prompt-svc/prompt",
         json={"prompt": PROMPT, "sync": True, "modelId": MODEL_ID, "parameters": {"textToImage": parameters}},
     )
-    took = time.perf_counter() - began
+    answered = time.time()
     reply.raise_for_status()
-    return took, float(reply.json()["responseMessage"]["meta"]["paintSeconds"])
+    prompt, message = reply.json()["prompt"], reply.json()["responseMessage"]
+    call = float(message["meta"]["paintSeconds"])
+    accepted, claimed, ended = (
+        _seconds(text) for text in (prompt["createdAt"], prompt["lastRun"], message["createdAt"])
+    )
+    return {
+        "service_s": answered - asked,
+        "call_s": call,
+        "outside_s": answered - asked - call,
+        "accept_s": accepted - asked,
+        "claim_s": claimed - accepted,
+        "keep_s": ended - claimed - call,
+        "answer_s": answered - ended,
+    }
+
+
+def _seconds(timestamp: str) -> float:
+    return datetime.fromisoformat(timestamp).timestamp()
 
 
 @contextmanager
@@ -160,7 +177,11 @@ def _text(rows: list[dict[str, float]], options: argparse.Namespace) -> str:
         f"| bare diffusers call in a process of its own | {median('bare_s'):.3f} |\n"
         f"| the same call in a replica, previews included | {median('call_s'):.3f} |\n"
         f"| synchronous prompt over HTTP, from the request to the answer | {median('service_s'):.3f} |\n"
-        f"| of that outside of the call | {median('outside_s'):.3f} |\n\n"
+        f"| of that outside of the call | {median('outside_s'):.3f} |\n"
+        f"| – request until it is stored | {median('accept_s'):.3f} |\n"
+        f"| – stored until a replica has claimed it | {median('claim_s'):.3f} |\n"
+        f"| – picture encoded, its file on the disk, the prompt ended | {median('keep_s'):.3f} |\n"
+        f"| – ended until the answer is there | {median('answer_s'):.3f} |\n\n"
         f"Outside of the call: {100 * outside:.2f} % of it, allowed are {100 * BUDGET:g} % ({verdict}).\n"
     )
 

@@ -71,7 +71,7 @@ class Painter(nn.Module):  # type: ignore[misc]
 def train(run: Run, autoencoder: Any, *, steps: int, minutes: float, stages: Sequence[Stage] = STAGES) -> Painter:
     """The painter with averaged weights: after so many steps, or so many minutes of training."""
     torch.manual_seed(0)
-    tokenizer = models.tokenizer(run.folder / TOKENIZER)
+    tokenizer = _vocabulary(run)
     painter = Painter(tokenizer)
     painter.to(run.device)
     average = Average(painter)
@@ -133,6 +133,15 @@ def train(run: Run, autoencoder: Any, *, steps: int, minutes: float, stages: Seq
     with torch.no_grad():
         torch._foreach_copy_(list(painter.parameters()), average.weights)
     return painter
+
+
+def _vocabulary(run: Run) -> Any:
+    """Raises FileNotFoundError where there is something that was learnt with a vocabulary which is gone: no other one fits."""
+    kept = run.folder / TOKENIZER
+    learnt = [*run.folder.glob(CHECKPOINT), *run.folder.glob("latents-*.pt")]
+    if learnt and not kept.exists():
+        raise FileNotFoundError(f"{kept} is missing, the vocabulary of {learnt[0]}: bring it back, or remove both")
+    return models.tokenizer(kept)
 
 
 def _optimisers(painter: Painter, workers: Workers) -> list[Any]:

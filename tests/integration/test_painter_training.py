@@ -163,3 +163,10 @@ def test_an_average_is_lent_to_the_module_and_taken_back():
     with average.inside(module):
         assert torch.allclose(module.weight, start + 0.5)
     assert torch.allclose(module.weight, start + 1)
+
+
+def test_what_was_learnt_in_a_vocabulary_that_is_gone_is_not_gone_on_with(tmp_path: Path, compressor: object):
+    alone = Run(folder=tmp_path)
+    alone.save("latents-64x64-1.pt", {})
+    with pytest.raises(FileNotFoundError, match=r"tokenizer is missing, the vocabulary of .*latents-64x64-1.pt"):
+        denoiser.train(alone, compressor, steps=2, minutes=5, stages=STAGES)
