@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import termios
 import time
@@ -26,8 +27,9 @@ class Terminal:
         self.text = ""
 
         def own_the_terminal() -> None:
-            # Without it Ctrl-C is a character like any other.
+            # Without it Ctrl-C is a character like any other; and whoever runs in the background ignores it, with all children.
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
         self._process = subprocess.Popen(
             command,

@@ -149,6 +149,8 @@ class ScalingRun:
         decided = next(m.at for m in self.watch.since(ended) if m.target == 0)
         await self._until(lambda: self.watch.last.running == 0, 60, "no replica")
         await self._until(lambda: not self.store.exists(self.keys.replicas(self.model)), 60, "no replica registered")
+        # An average over a while, which goes on when the last request has ended.
+        await self._until(lambda: round(self.watch.last.requests) == 0, 60, "no request in Serve's handles")
         names = ("waiting", "blocked", "permits", "extra")
         stats = self.store.hmget(self.keys.stats(self.model), *names)
         left = {name: int(value or 0) for name, value in zip(names, stats, strict=True)}
