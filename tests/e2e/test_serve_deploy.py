@@ -14,6 +14,8 @@ import httpx
 import pytest
 import yaml
 
+from deployments.local.cluster import ray_programs
+from deployments.local.processes import stop_all, using_folder
 from deployments.local.valkey import EmbeddedValkey
 from tests.service import ROOT, free_port
 from tests.waiting import wait_for
@@ -46,7 +48,8 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
             try:
                 yield environ
             finally:
-                head.terminate()
+                # By itself the head takes half a minute to say good-bye to everybody.
+                stop_all(using_folder(Path(sessions), ray_programs()), grace_s=2)
                 head.wait(60)
 
 
