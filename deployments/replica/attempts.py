@@ -148,7 +148,9 @@ class AttemptRunner:
         try:
             recorded = await self._generate_or_stop(claimed, tail)
         except EngineDead:
-            # Every attempt of this engine died with it. Each says so for itself, then the replica goes.
+            # Every attempt of this engine died with it. Each says so for itself, then the replica goes. Until then it takes no
+            # other: the store would forget it with the first, and not know where the other had died.
+            self._permits.close()
             await persist(lambda: self._store.lose(ref, fence, node=self._node))
             del self._running[ref]
             if not self._running:

@@ -7,7 +7,7 @@ import pytest
 from deployments.replica.attempts import Outcome
 from pipeline.delta import Delta, DeltaKind, FinishReason
 from pipeline.engine import TextRequest
-from pipeline.errors import EngineError, PermanentEngineError
+from pipeline.errors import EngineDead, EngineError, PermanentEngineError
 from pipeline.states import Status
 from tests.unit.attempts_in_memory import away
 from tests.unit.replicas import (
@@ -298,6 +298,22 @@ async def test_a_dead_engine_loses_every_lease_and_ends_the_replica_once(new_rep
     assert {(p.status, p.crashes, p.failures) for p in prompts.values()} == {(Status.SCHEDULED, 1, 0)}
     assert replica.deaths == ["dead"]
     assert replica.runner.permits_used == 0
+
+
+async def test_a_replica_whose_engine_is_dead_takes_no_more(new_replica: NewReplica):
+    engine = HandDriven()
+    replica = new_replica(engine, a=prompt(), b=prompt(), c=prompt())
+    running = [replica.run("a"), replica.run("b")]
+    await until(lambda: len(engine.requests) == 2)
+    engine.steps.put_nowait(EngineDead())
+    await until(lambda: replica.runner.permits_used == 1)
+    assert replica.runner.permits.offered == 1  # what still dies
+    assert await within(replica.run("c")) is Outcome.FULL
+    late = replica.store.prompts["c"]
+    assert (late.status, late.runs, late.crashes) == (Status.SCHEDULED, 0, 0)
+    engine.steps.put_nowait(EngineDead())
+    await within(asyncio.gather(*running))
+    assert replica.deaths == ["dead"]
 
 
 async def test_a_store_that_is_away_stops_nothing(new_replica: NewReplica):
