@@ -1,5 +1,6 @@
 -- Open a stream with a ticket, or open that same stream again. ARGV: digest, stream, 1 if the client resumes,
--- life in ms once it is open, most openings, name of this opening. Returns the holder, nothing if the ticket is not good (any more) for this.
+-- life in ms once it is open, most openings, name of this opening.
+-- Returns the holder, nothing if the ticket is not good (any more) for this.
 local key = K.ticket(ARGV[2])
 local ticket = redis.call('HMGET', key, 'holder', 'stream', 'opening')
 if not ticket[1] then return false end

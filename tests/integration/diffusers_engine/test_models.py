@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +16,10 @@ from pipeline.engine import Painted, PaintStep
 from pipeline.errors import PermanentEngineError
 from pipeline.image_parameters import ImageTask, Sampler
 from tests import tiny_pipelines
-from tests.integration.tiny_engines import Engines, Start, events, pictures, request
+from tests.integration.diffusers_engine.tiny_engines import Start, events, pictures, request
 
 #: Importing diffusers and its like warns of torch's and numpy's future.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-
-@pytest.fixture(scope="module")
-def latent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_pipelines.save_text_to_image(tmp_path_factory.mktemp("latent"))
-
-
-@pytest.fixture
-async def start() -> AsyncIterator[Start]:
-    engines = Engines()
-    yield engines.start
-    await engines.stop()
-
-
-@pytest.fixture
-async def engine(start: Start, latent: Path) -> DiffusersEngine:
-    return await start(latent)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import asyncio
 import io
 import logging
 import threading
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,29 +20,11 @@ from deployments.engines.diffusers import DiffusersEngine
 from pipeline.engine import Painted, PaintStep
 from pipeline.errors import EngineDead, EngineError
 from pipeline.image_parameters import ImageTask, Sampler
-from tests import tiny_pipelines
-from tests.integration.tiny_engines import Engines, Start, difference, events, pictures, request
+from tests.integration.diffusers_engine.tiny_engines import Start, difference, events, pictures, request
 from tests.waiting import until
 
 #: Importing diffusers and its like warns of torch's and numpy's future.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-
-@pytest.fixture(scope="module")
-def latent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_pipelines.save_text_to_image(tmp_path_factory.mktemp("latent"))
-
-
-@pytest.fixture
-async def start() -> AsyncIterator[Start]:
-    engines = Engines()
-    yield engines.start
-    await engines.stop()
-
-
-@pytest.fixture
-async def engine(start: Start, latent: Path) -> DiffusersEngine:
-    return await start(latent)
 
 
 async def test_the_same_seed_is_the_same_picture_and_another_is_another(engine: DiffusersEngine):
