@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from pipeline.prompt import Prompt
 from pipeline.states import Status
 from pipeline.store.keys import Keys
 from pipeline.store.logs import LogEntry, LogReader
+
+#: No number is larger than those of the store, which have 64 bits.
+_CURSOR = re.compile(r"([0-9]{1,19})-([0-9]{1,19})", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,10 +37,10 @@ class Cursor:
         Raises:
             InvalidField: it is not a cursor of ours.
         """
-        place, _, number = text.partition("-")
-        if not (place.isascii() and place.isdigit() and number.isascii() and number.isdigit() and len(text) <= 40):
+        found = re.fullmatch(_CURSOR, text)
+        if found is None:
             raise InvalidField("Last-Event-ID", text, "the id of an event of this stream, such as 3-17")
-        return cls(place=int(place), number=int(number))
+        return cls(place=int(found[1]), number=int(found[2]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

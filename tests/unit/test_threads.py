@@ -243,7 +243,9 @@ def test_a_cursor_is_written_as_it_is_read(text: str):
     assert str(Cursor.parse(text)) == text
 
 
-@pytest.mark.parametrize("text", ["", "3", "-1", "3-", "a-1", "1--2", "1-2-3", "٣-1", "1" * 40 + "-1"])
+@pytest.mark.parametrize(
+    "text", ["", "3", "-1", "3-", "a-1", "1--2", "1-2-3", "٣-1", "1-1\n", "1" * 40 + "-1", "1-" + "9" * 20]
+)
 def test_what_is_no_cursor_is_refused_by_name(text: str):
     with pytest.raises(InvalidField, match="Last-Event-ID"):
         Cursor.parse(text)
