@@ -72,10 +72,21 @@ class DirectoryBlobs:
     def __init__(self, root: str | Path) -> None:
         self._root = Path(root).absolute()
         self._threads = Threads(THREADS, "files")
+        self._has_folders = False
 
     async def create(self, file_id: str) -> BlobWriter:
-        partial, published = self._root / partial_name(file_id), self._root / published_name(file_id)
-        return ThreadedWriter(self._threads, await self._threads.run(_FileWriter, partial, published))
+        return ThreadedWriter(self._threads, await self._threads.run(self._create, file_id))
+
+    def _create(self, file_id: str) -> BlockingWriter:
+        # All at once: to make one durable while a file waits for it takes longer than the file.
+        if not self._has_folders:
+            _make_folders(self._root)
+            self._has_folders = True
+        try:
+            return _FileWriter(self._root, file_id)
+        except FileNotFoundError:  # somebody tidied up
+            _make_folders(self._root)
+            return _FileWriter(self._root, file_id)
 
     async def read(self, file_id: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         path = self._root / published_name(file_id)
@@ -130,22 +141,26 @@ class ThreadedWriter:
 
 
 class _FileWriter:
-    def __init__(self, partial: Path, published: Path) -> None:
-        partial.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Writes beside the published blobs, in folders that are there."""
+
+    def __init__(self, root: Path, file_id: str) -> None:
+        self._root = root
+        self._partial = root / partial_name(file_id)
+        self._published = root / published_name(file_id)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._file = os.fdopen(os.open(partial, flags, 0o600), "wb")
-        self._partial = partial
-        self._published = published
+        self._file = os.fdopen(os.open(self._partial, flags, 0o600), "wb")
         self.write = self._file.write
 
     def publish(self) -> None:
         with self._file as file:
             file.flush()
             os.fsync(file.fileno())
-        self._published.parent.mkdir(mode=0o700, exist_ok=True)
-        self._partial.rename(self._published)
-        for folder in (self._published.parent, self._published.parent.parent):
-            _sync_folder(folder)
+        try:
+            self._partial.rename(self._published)
+        except FileNotFoundError:
+            _make_folders(self._root)
+            self._partial.rename(self._published)
+        _sync_folder(self._published.parent)
 
     def discard(self) -> None:
         # Closing writes what is buffered, which may be what failed.
@@ -153,6 +168,14 @@ class _FileWriter:
             self._file.close()
         self._partial.unlink(missing_ok=True)
         self._published.unlink(missing_ok=True)
+
+
+def _make_folders(root: Path) -> None:
+    """Every folder that a blob may be in, durably: also those that another process has made a moment ago."""
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in ("partial", *(f"{number:02x}" for number in range(256))):
+        (root / name).mkdir(mode=0o700, exist_ok=True)
+    _sync_folder(root)
 
 
 def _open(path: Path) -> IO[bytes]:

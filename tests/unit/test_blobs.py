@@ -74,6 +74,17 @@ async def test_what_is_there_already_is_neither_followed_nor_overwritten(blobs: 
     assert target.read_bytes() == b"secret"
 
 
+async def test_folders_that_somebody_removed_are_made_again(blobs: DirectoryBlobs, tmp_path: Path):
+    await write(blobs, FILE_ID, b"x")
+    await blobs.remove(FILE_ID)
+    (tmp_path / "files" / "partial").rmdir()
+    writer = await blobs.create(FILE_ID)
+    (tmp_path / "files" / "3f").rmdir()
+    await writer.write(b"y")
+    await writer.publish()
+    assert await read(blobs, FILE_ID, 1) == b"y"
+
+
 async def test_removing_may_be_repeated(blobs: DirectoryBlobs):
     await blobs.remove(FILE_ID)
     await write(blobs, FILE_ID, b"x")
