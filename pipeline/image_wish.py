@@ -22,6 +22,8 @@ MOST_GUIDANCE = 30.0
 MOST_UPSCALE = 2.0
 #: What of a picture is painted anew when the client does not say.
 STRENGTH = 0.75
+#: Of schedulers for distilled models, which choose among that many; others have no limit of their own.
+_MOST_STEPS = {Sampler.LCM: 50}
 #: A side that follows from an aspect ratio is a multiple of it.
 _ROUND_TO = 8
 
@@ -108,9 +110,15 @@ class ImageWish:
                 name, f"{images} pictures", f"at most {rules.max_images} pictures of {model_id} at a time"
             )
         times = 1.0 if self.quality is None else self.quality.times
-        steps = self.steps or min(rules.max_steps, max(1, round(rules.steps * times)))
-        if steps > rules.max_steps:
-            raise self._refuse("steps", str(steps), f"an integer from 1 to {rules.max_steps} for {model_id}")
+        most = (
+            rules.max_steps
+            if self.scheduler is None
+            else min(rules.max_steps, _MOST_STEPS.get(self.scheduler, MOST_STEPS))
+        )
+        steps = self.steps or min(most, max(1, round(rules.steps * times)))
+        if steps > most:
+            painter = model_id if most == rules.max_steps else f"{model_id} with the scheduler {self.scheduler}"
+            raise self._refuse("steps", str(steps), f"an integer from 1 to {most} for {painter}")
         width, height = self._size(rules, task, model_id)
         words = "" if task is ImageTask.NOTHING else ", ".join([self.prompt or prompt, *self.styles])
         guidance = rules.guidance_scale if self.guidance_scale is None else self.guidance_scale

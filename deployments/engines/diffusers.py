@@ -23,7 +23,7 @@ from pipeline.engine import ImageRequest, Painted, PaintStep
 from pipeline.errors import EngineDead, EngineError, describe
 from pipeline.files.threads import Threads
 from pipeline.image_parameters import ImageTask
-from pipeline.image_wish import LEAST_SIDE
+from pipeline.image_wish import LEAST_SIDE, MOST_SIDE
 
 logger = logging.getLogger("ray.serve")
 
@@ -207,15 +207,18 @@ def _picture(job: Job[_Order]) -> PictureOrder:
         negative_prompt=parameters.negative_prompt,
         seed=parameters.seed + job.index,
         source=job.owner.request.source,
+        width=job.owner.width,
+        height=job.owner.height,
     )
 
 
 def _size(request: ImageRequest, rules: ImageSpec) -> tuple[int, int]:
-    """Of the picture. One that starts from another has the other's, within what the model may paint."""
+    """Of the picture. One that starts from another has the other's, within what the model may paint and a side may have: whoever
+    sends a line of 16 million pixels does not get as many of a decoder's blocks."""
     parameters = request.parameters
     if parameters.task is ImageTask.IMAGE and request.source is not None and parameters.width is None:
         width, height = request.source.size
-        scale = min(1.0, sqrt(rules.max_pixels / (width * height)))
+        scale = min(1.0, sqrt(rules.max_pixels / (width * height)), MOST_SIDE / max(width, height))
         return max(LEAST_SIDE, int(width * scale)), max(LEAST_SIDE, int(height * scale))
     return parameters.width or rules.width, parameters.height or rules.height
 
@@ -225,6 +228,6 @@ def _up_to_multiple(pixels: int, multiple: int) -> int:
 
 
 def _cropped(image: Image, width: int, height: int) -> Image:
-    """The middle of it."""
+    """The middle of it, where ``Pipelines`` puts what a picture starts from."""
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import gc
 import hashlib
 import inspect
+import itertools
 import json
 import logging
 import os
@@ -16,6 +19,7 @@ from typing import Any
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
 import diffusers
+import numpy as np
 import torch
 from PIL import Image, ImageOps
 from transformers.utils import logging as transformers_logging
@@ -71,6 +75,9 @@ class PictureOrder:
     negative_prompt: str
     seed: int
     source: Image.Image | None = None
+    #: Pixels of the middle that is wanted of the picture: the rest is there because the model paints multiples of something.
+    width: int
+    height: int
 
 
 #: Told after every step: which, of how many, and a function that makes a preview. May raise Stopped.
@@ -102,6 +109,9 @@ class Pipelines:
             base.scheduler = _scheduler(base.scheduler, options.scheduler)
         self._uses = {ImageTask(c): _use(base, c, spec) for c in spec.capabilities}
         self._own_scheduler = base.scheduler
+        vae = getattr(base, "vae", None)
+        #: None where there is no decoder, or where its weights are nowhere between calls.
+        self._decoder_dtype = None if vae is None or options.offload == "sequential" else vae.dtype
         self._previewer = Previewer(base) if options.offload == "none" else None
         self._base = base
         #: Sides are painted as a multiple of it.
@@ -133,7 +143,8 @@ class Pipelines:
         """
         pipe = self._uses[likeness.task]
         takes = inspect.signature(pipe.__call__).parameters
-        arguments = self._arguments(pipe, takes, likeness, orders)
+        scheduler = self._scheduler(likeness.scheduler)
+        arguments = self._arguments(takes, likeness, orders, most_steps=_most_steps(scheduler))
         previewer = self._previewer
 
         def step_ended(pipe: Any, index: int, _time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -147,20 +158,29 @@ class Pipelines:
 
         if "callback_on_step_end" in takes:
             arguments["callback_on_step_end"] = step_ended
+        else:
+            _require_own(scheduler, self._own_scheduler, likeness.scheduler)
+            _call_after_each_step(scheduler, lambda step: on_step(step, likeness.steps, lambda: b""))
         try:
-            pipe.scheduler = self._scheduler(likeness.scheduler)
+            pipe.scheduler = scheduler
             images: list[Image.Image] = pipe(**arguments).images
         except Exception as error:
-            # Whatever was offloaded for the call goes back.
-            pipe.maybe_free_model_hooks()
-            raise self._translated(error, likeness) from error
+            translated = self._translated(error, likeness)
+            # A device that is lost says so again.
+            with contextlib.suppress(Exception):
+                self._restore(pipe)
+            raise translated from error
         if len(images) != len(orders):
             raise EngineError(f"the pipeline made {len(images)} pictures in place of {len(orders)}")
         size = (likeness.width, likeness.height)
         # An unconditional model has one size, its own.
         return [image if image.size == size else ImageOps.fit(image, size) for image in images]
 
-    def _arguments(self, pipe: Any, takes: Any, likeness: Likeness, orders: Sequence[PictureOrder]) -> dict[str, Any]:
+    def _arguments(
+        self, takes: Any, likeness: Likeness, orders: Sequence[PictureOrder], *, most_steps: int | None
+    ) -> dict[str, Any]:
+        if most_steps is not None and likeness.steps > most_steps:
+            raise PermanentEngineError(f"steps: got {likeness.steps}, allowed with this scheduler is 1 to {most_steps}")
         arguments: dict[str, Any] = {
             "num_inference_steps": likeness.steps,
             # On the CPU, so that a seed means the same picture on every device.
@@ -177,13 +197,17 @@ class Pipelines:
             if "negative_prompt" not in takes:
                 raise PermanentEngineError("this model takes no negative prompt")
             arguments["negative_prompt"] = [order.negative_prompt[:MOST_CHARACTERS] for order in orders]
+            if "true_cfg_scale" in takes:
+                # Models that have their guidance distilled into them know a negative prompt by the classic one only.
+                arguments["true_cfg_scale"] = likeness.guidance_scale
         if likeness.task is ImageTask.IMAGE:
             assert likeness.strength is not None
             size = (likeness.width, likeness.height)
-            sources = [order.source for order in orders]
-            arguments["image"] = [ImageOps.fit(source, size) for source in sources if source is not None]
-            arguments["strength"] = likeness.strength
-            arguments["num_inference_steps"] = _steps(likeness.steps, likeness.strength)
+            arguments["image"] = [
+                _amid(order.source, (order.width, order.height), size) for order in orders if order.source is not None
+            ]
+            arguments["strength"] = max(likeness.strength, 1 / most_steps) if most_steps else likeness.strength
+            arguments["num_inference_steps"] = _steps(likeness.steps, arguments["strength"])
         return arguments | {name: getattr(likeness, name) for name in ("width", "height") if name in takes}
 
     def _scheduler(self, sampler: Sampler | None) -> Any:
@@ -191,6 +215,13 @@ class Pipelines:
         if sampler is None:
             return type(self._own_scheduler).from_config(self._own_scheduler.config)
         return _scheduler(self._own_scheduler, sampler)
+
+    def _restore(self, pipe: Any) -> None:
+        """After a call that broke off: whatever was offloaded for it goes back, and a decoder that was lifted to another
+        precision gets its own again, without which no other call would work."""
+        pipe.maybe_free_model_hooks()
+        if self._decoder_dtype is not None and self._base.vae.dtype != self._decoder_dtype:
+            self._base.vae.to(self._decoder_dtype)
 
     def _translated(self, error: Exception, likeness: Likeness) -> Exception:
         """In our words. The message of any other error is kept from clients and logs by the attempt."""
@@ -228,7 +259,8 @@ def _dtype(options: DiffusersOptions, device: torch.device) -> torch.dtype:
         return dtype
     if device.type == "cpu":
         return torch.float32
-    return torch.bfloat16 if device.type != "cuda" or torch.cuda.is_bf16_supported() else torch.float16
+    has_bfloat16 = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if has_bfloat16 else torch.float16
 
 
 def _load(source: str, options: DiffusersOptions, dtype: torch.dtype) -> Any:
@@ -306,6 +338,43 @@ def _scheduler(own: Any, sampler: Sampler) -> Any:
     return kind.from_config(own.config, **options)
 
 
+def _amid(source: Image.Image, wanted: tuple[int, int], size: tuple[int, int]) -> Image.Image:
+    """``source`` in the wanted size in the middle of one of ``size``, its edges continued to the borders."""
+    fitted = source if source.size == wanted else ImageOps.fit(source, wanted)
+    if wanted == size:
+        return fitted
+    (left, right), (above, below) = (
+        ((whole - part) // 2, whole - part - (whole - part) // 2) for whole, part in zip(size, wanted, strict=True)
+    )
+    return Image.fromarray(np.pad(np.asarray(fitted), ((above, below), (left, right), (0, 0)), mode="edge"))
+
+
+def _most_steps(scheduler: Any) -> int | None:
+    """That a scheduler can take: those of distilled models choose among a few. None: as many as there are."""
+    name = "original_inference_steps"
+    # Not only its configuration: that may have come with a model from another scheduler.
+    return scheduler.config[name] if name in inspect.signature(type(scheduler)).parameters else None
+
+
+def _require_own(scheduler: Any, own: Any, sampler: Sampler | None) -> None:
+    """The loop of a pipeline that nobody can look into is written for one scheduler: with others it fails, or paints nonsense."""
+    if type(scheduler) is not type(own):
+        raise PermanentEngineError(f"scheduler: got {sampler}, allowed for this model is its own, {type(own).__name__}")
+
+
+def _call_after_each_step(scheduler: Any, on_step: Callable[[int], None]) -> None:
+    """For pipelines that tell nobody how far they are."""
+    step, done = scheduler.step, itertools.count(1)
+
+    @functools.wraps(step)
+    def stepped(*args: Any, **kwargs: Any) -> Any:
+        found = step(*args, **kwargs)
+        on_step(next(done))
+        return found
+
+    scheduler.step = stepped
+
+
 def _steps(steps: int, strength: float) -> int:
     """As many as leave at least one to be taken: of another picture's only the last ``strength`` of them are."""
     while int(steps * strength) < 1:
@@ -314,13 +383,16 @@ def _steps(steps: int, strength: float) -> int:
 
 
 def _multiple(pipe: Any) -> int:
-    """What sides must be a multiple of: of the decoder's factor, and of what the denoiser halves."""
+    """What sides must be a multiple of: of the decoder's factor and the denoiser's patches, and of what the denoiser halves."""
     processor = getattr(pipe, "image_processor", None)
     factor = getattr(pipe, "vae_scale_factor", None) or getattr(
         getattr(processor, "config", None), "vae_scale_factor", 0
     )
+    patch = getattr(getattr(getattr(pipe, "transformer", None), "config", None), "patch_size", None)
     return max(
-        _DEFAULT_MULTIPLE, int(factor or 0), int(getattr(getattr(processor, "config", None), "vae_scale_factor", 0))
+        _DEFAULT_MULTIPLE,
+        int(factor or 0) * (patch if isinstance(patch, int) else 1),
+        int(getattr(getattr(processor, "config", None), "vae_scale_factor", 0)),
     )
 
 

@@ -36,8 +36,8 @@ class Previewer:
             return b""
         try:
             return webp(self._decode(latents[:1]))
-        except (RuntimeError, ValueError) as error:
-            # A pipeline of an unknown build: it paints, and that is what counts.
+        except Exception as error:
+            # Whatever it is: a pipeline of an unknown build still paints, and that is what counts.
             logger.warning("no previews of this model (%s)", type(error).__name__)
             self._works = False
             return b""

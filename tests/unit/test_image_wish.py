@@ -78,7 +78,9 @@ def test_quality_is_steps_unless_those_are_named(quality: Quality, steps: int):
 
 
 def test_quality_never_takes_more_steps_than_are_allowed():
-    assert resolve(ImageWish(quality=Quality.HIGH), rules=RULES.model_copy(update={"steps": 50})).steps == 60
+    many = RULES.model_copy(update={"steps": 50})
+    assert resolve(ImageWish(quality=Quality.HIGH), rules=many).steps == 60
+    assert resolve(ImageWish(quality=Quality.HIGH, scheduler=Sampler.LCM), rules=many).steps == 50
 
 
 @pytest.mark.parametrize(
@@ -114,6 +116,10 @@ def test_a_picture_that_starts_from_another_has_its_size_unless_one_is_named():
             "a.h: got 512 x 4096 pixels, allowed is at most 1048576 pixels in all for org/painter",
         ),
         ({"steps": 61}, "steps: got 61, allowed is an integer from 1 to 60 for org/painter"),
+        (
+            {"steps": 51, "scheduler": Sampler.LCM},
+            "steps: got 51, allowed is an integer from 1 to 50 for org/painter with the scheduler lcm",
+        ),
         ({"batch_size": 5}, "batch_size: got 5 pictures, allowed is at most 4 pictures of org/painter at a time"),
         (
             {"batch_size": 2, "iterations": 3, "paths": {"iterations": "n_iter"}},

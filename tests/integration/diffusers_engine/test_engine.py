@@ -15,12 +15,23 @@ import pytest
 import torch
 from PIL import Image
 
+from deployments.engines import diffusers as diffusers_engine
 from deployments.engines import diffusers_pipelines, previews
 from deployments.engines.diffusers import DiffusersEngine
+from deployments.settings import ImageSpec
 from pipeline.engine import Painted, PaintStep
-from pipeline.errors import EngineDead, EngineError
+from pipeline.errors import EngineDead, EngineError, PermanentEngineError
 from pipeline.image_parameters import ImageTask, Sampler
-from tests.integration.diffusers_engine.tiny_engines import Start, difference, events, pictures, request
+from pipeline.image_wish import MOST_SIDE
+from tests.integration.diffusers_engine.tiny_engines import (
+    Start,
+    computed_steps,
+    difference,
+    events,
+    pictures,
+    request,
+    withdraw,
+)
 from tests.waiting import until
 
 #: Importing diffusers and its like warns of torch's and numpy's future.
@@ -77,6 +88,14 @@ async def test_previews_can_be_switched_off(start: Start, latent: Path):
     assert not any(event.preview for event in await events(engine, request()) if isinstance(event, PaintStep))
 
 
+async def test_a_model_whose_previews_fail_paints(engine: DiffusersEngine, monkeypatch: pytest.MonkeyPatch):
+    def strange(*_: Any) -> Any:
+        raise AttributeError("block_out_channels")
+
+    monkeypatch.setattr(engine._pipelines._previewer, "_decode", strange)
+    assert len(await pictures(engine, request(steps=5))) == 1
+
+
 def test_a_preview_is_never_large():
     noise = Image.effect_noise((512, 512), 200).convert("RGB")
     data = previews.webp(noise)
@@ -99,6 +118,35 @@ async def test_a_large_picture_to_start_from_is_made_smaller(start: Start, laten
     source = Image.new("RGB", (1000, 500))
     (image,) = await pictures(engine, request(source, task=ImageTask.IMAGE, width=None, height=None))
     assert image.size == (45, 22)
+
+
+def test_a_long_line_to_start_from_is_no_larger_than_any_other_picture():
+    rules = ImageSpec(max_pixels=1024 * 1024)
+    for size in ((16_000_000, 1), (1, 16_000_000), (20_000, 50)):
+        width, height = diffusers_engine._size(request(Image.new("1", size), task=ImageTask.IMAGE, width=None), rules)
+        assert max(width, height) == MOST_SIDE
+        assert width * height <= rules.max_pixels
+
+
+@pytest.mark.parametrize("size", [(30, 18), (32, 18), (31, 24)])
+def test_what_a_picture_starts_from_lies_where_the_picture_is_cut_out(size: tuple[int, int]):
+    source = Image.effect_noise(size, 90).convert("RGB")
+    canvas = diffusers_pipelines._amid(source, size, (32, 24))
+    assert canvas.size == (32, 24)
+    assert diffusers_engine._cropped(canvas, *size).tobytes() == source.tobytes()
+    # Around it nothing begins that is not in it.
+    assert canvas.getpixel((0, 0)) == source.getpixel((0, 0))
+    assert canvas.getpixel((31, 23)) == source.getpixel((size[0] - 1, size[1] - 1))
+
+
+async def test_a_scheduler_of_few_steps_takes_no_more(engine: DiffusersEngine):
+    with pytest.raises(PermanentEngineError, match="steps: got 51, allowed with this scheduler is 1 to 50"):
+        await events(engine, request(scheduler=Sampler.LCM, steps=51))
+    # Of another picture's steps only a share is taken, which must leave one.
+    source = Image.new("RGB", (24, 16), "blue")
+    for scheduler in (Sampler.LCM, Sampler.DDIM):
+        asked = request(source, task=ImageTask.IMAGE, scheduler=scheduler, steps=20, strength=0.01)
+        assert len(await pictures(engine, asked)) == 1
 
 
 async def test_nothing_is_enough_to_paint_from(engine: DiffusersEngine):
@@ -205,20 +253,8 @@ async def cancelled(task: asyncio.Task[Any]) -> None:
 async def test_a_call_stops_at_its_next_step_when_nobody_waits_for_it(
     engine: DiffusersEngine, monkeypatch: pytest.MonkeyPatch
 ):
-    steps: list[int] = []
-    paint = engine._pipelines.paint
-
-    def counted(likeness: Any, orders: Any, on_step: Any) -> Any:
-        def step(number: int, of: int, preview: Any) -> None:
-            steps.append(number)
-            on_step(number, of, preview)
-
-        return paint(likeness, orders, step)
-
-    monkeypatch.setattr(engine._pipelines, "paint", counted)
-    painting = asyncio.create_task(pictures(engine, request(steps=150)))
-    await until(lambda: len(steps) >= 2, timeout_s=30)
-    await cancelled(painting)
+    steps = computed_steps(engine, monkeypatch)
+    await withdraw(engine, request(steps=150), computed=steps)
     # Behind it in the same thread: it begins once the first has ended.
     await pictures(engine, request(steps=1))
     assert steps[-1] == 1

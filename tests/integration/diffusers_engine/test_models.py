@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
+from deployments.engines import diffusers_pipelines
 from deployments.engines.diffusers import DiffusersEngine
 from deployments.settings import InvalidSettings
 from pipeline.engine import Painted, PaintStep
-from pipeline.errors import PermanentEngineError
+from pipeline.errors import EngineError, PermanentEngineError
 from pipeline.image_parameters import ImageTask, Sampler
 from tests import tiny_pipelines
-from tests.integration.diffusers_engine.tiny_engines import Start, events, pictures, request
+from tests.integration.diffusers_engine.tiny_engines import (
+    Start,
+    computed_steps,
+    events,
+    pictures,
+    request,
+    withdraw,
+)
 
 #: Importing diffusers and its like warns of torch's and numpy's future.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -57,6 +66,75 @@ async def test_half_precision_and_the_settings_that_save_memory(start: Start, sd
     )
     assert len(await pictures(engine, request(images=2))) == 2
     assert engine._pipelines._base.unet.dtype is torch.bfloat16
+
+
+async def test_memory_that_is_full_in_mid_call_leaves_no_decoder_in_another_precision(
+    start: Start, sdxl: Path, monkeypatch: pytest.MonkeyPatch
+):
+    engine = await start(
+        sdxl,
+        capabilities=("text-to-image", "image-to-image"),
+        engine_args={"dtype": "bfloat16"},
+        images={"previews": 0},
+    )
+    vae = engine._pipelines._base.vae
+    assert vae.config.force_upcast
+    lifted: list[torch.dtype] = []
+
+    def full(*_: Any, **__: Any) -> Any:
+        lifted.append(vae.dtype)
+        raise torch.OutOfMemoryError
+
+    source = Image.new("RGB", (24, 16), "green")
+    with monkeypatch.context() as patch:
+        patch.setattr(vae, "encode", full)
+        with pytest.raises(EngineError, match="out of memory"):
+            await pictures(engine, request(source, task=ImageTask.IMAGE))
+    assert lifted == [torch.float32]
+    assert len(await pictures(engine, request())) == 1
+
+
+async def test_a_picture_and_words_share_the_weights(start: Start, sdxl: Path):
+    engine = await start(sdxl, capabilities=("text-to-image", "image-to-image"))
+    one, other = (engine._pipelines._uses[task] for task in (ImageTask.TEXT, ImageTask.IMAGE))
+    assert one is not other
+    assert all(
+        one.components[name] is other.components[name] for name in ("unet", "vae", "text_encoder", "text_encoder_2")
+    )
+
+
+@pytest.mark.parametrize(("patch_size", "multiple"), [(None, 8), (1, 8), (2, 16)])
+def test_sides_are_multiples_of_what_a_transformer_cuts_into_patches(patch_size: int | None, multiple: int):
+    transformer = SimpleNamespace(config=SimpleNamespace(patch_size=patch_size))
+    assert diffusers_pipelines._multiple(SimpleNamespace(vae_scale_factor=8, transformer=transformer)) == multiple
+
+
+async def test_a_model_without_words_tells_every_step_and_stops_when_nobody_waits(
+    start: Start, unconditional: Path, monkeypatch: pytest.MonkeyPatch
+):
+    engine = await start(unconditional, capabilities=("unconditional-image-generation",))
+    asked = request(task=ImageTask.NOTHING, guidance_scale=1.0, steps=4)
+    told = [event for event in await events(engine, asked) if isinstance(event, PaintStep)]
+    assert [(event.step, event.steps) for event in told] == [(step, 4) for step in range(1, 5)]
+    steps = computed_steps(engine, monkeypatch)
+    await withdraw(engine, request(task=ImageTask.NOTHING, guidance_scale=1.0, steps=150), computed=steps)
+    # Behind it in the same thread: it begins once the first has ended.
+    await events(engine, asked)
+    assert steps[-4:] == [1, 2, 3, 4]
+    assert len(steps) < 150
+
+
+@pytest.mark.parametrize("sampler", [Sampler.EULER, Sampler.HEUN, Sampler.DDIM])
+async def test_a_loop_that_was_written_for_one_scheduler_gets_no_other(
+    start: Start, unconditional: Path, sampler: Sampler
+):
+    engine = await start(unconditional, capabilities=("unconditional-image-generation",))
+    asked = request(task=ImageTask.NOTHING, guidance_scale=1.0, scheduler=sampler)
+    allowed = f"scheduler: got {sampler}, allowed for this model is its own, DDPMScheduler"
+    with pytest.raises(PermanentEngineError, match=allowed):
+        await events(engine, asked)
+    own = request(task=ImageTask.NOTHING, guidance_scale=1.0, scheduler=Sampler.DDPM)
+    assert len(await pictures(engine, own)) == 1
 
 
 async def test_a_model_without_words_paints_what_it_was_made_for(start: Start, unconditional: Path):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image, ImageChops
 
 from deployments.engines.diffusers import DiffusersEngine
 from deployments.settings import ModelSpec
 from pipeline.engine import ImageRequest, Painted, PaintStep
 from pipeline.image_parameters import ImageParameters
+from tests.waiting import until
 
 ALL = ("text-to-image", "image-to-image", "unconditional-image-generation")
 PARAMETERS = ImageParameters(prompt="a red boat", seed=7, steps=3, guidance_scale=5, width=24, height=16)
@@ -57,6 +59,31 @@ async def events(engine: DiffusersEngine, asked: ImageRequest) -> list[PaintStep
 async def pictures(engine: DiffusersEngine, asked: ImageRequest) -> list[Image.Image]:
     painted = [event for event in await events(engine, asked) if isinstance(event, Painted)]
     return [event.image for event in sorted(painted, key=lambda event: event.index)]
+
+
+def computed_steps(engine: DiffusersEngine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of the steps that the engine's calls take from now on."""
+    steps: list[int] = []
+    paint = engine._pipelines.paint
+
+    def counted(likeness: Any, orders: Any, on_step: Any) -> Any:
+        def step(number: int, of: int, preview: Any) -> None:
+            steps.append(number)
+            on_step(number, of, preview)
+
+        return paint(likeness, orders, step)
+
+    monkeypatch.setattr(engine._pipelines, "paint", counted)
+    return steps
+
+
+async def withdraw(engine: DiffusersEngine, asked: ImageRequest, *, computed: list[int]) -> None:
+    """Ask, and go away after two steps."""
+    painting = asyncio.create_task(pictures(engine, asked))
+    await until(lambda: len(computed) >= 2, timeout_s=30)
+    painting.cancel()
+    with suppress(asyncio.CancelledError):
+        await painting
 
 
 def difference(one: Image.Image, other: Image.Image) -> int:
