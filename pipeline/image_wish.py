@@ -157,6 +157,13 @@ class ImageWish:
         return InvalidField(self.paths.get(name, name), Shown(got), allowed)
 
 
+def is_within(parameters: ImageParameters, rules: ImageRules) -> bool:
+    """Whether a model may be asked for what was resolved for another. A picture that is as large as the one it starts from is
+    made to fit by whoever paints it."""
+    pixels = (parameters.width or 0) * (parameters.height or 0)
+    return pixels <= rules.max_pixels and parameters.steps <= rules.max_steps and parameters.images <= rules.max_images
+
+
 def _with_ratio(width: int | None, height: int | None, ratio: Fraction, rules: ImageRules) -> tuple[int, int]:
     """The side that is not given, or both: of as many pixels as the model's own size. Extreme ratios are met as far as sides and
     pixels may go."""

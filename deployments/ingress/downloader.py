@@ -74,8 +74,9 @@ class Downloader:
         if not self._enabled:
             raise DownloadsOff
 
-    async def download(self, files: FileStore, owner: str, url: str) -> FileRecord:
-        """Keep what is at ``url`` as a file of ``owner``, in place of an earlier download from there.
+    async def download(self, files: FileStore, owner: str, url: str, *, in_place: bool = True) -> FileRecord:
+        """Keep what is at ``url`` as a file of ``owner``: as the download from there, in place of an earlier one, or like an
+        upload.
 
         Raises:
             DownloadsOff: always, unless switched on.
@@ -98,7 +99,10 @@ class Downloader:
                     response = await _get(client, target, addresses)
                     try:
                         body = self._checked(response)
-                        return await files.put(owner, body, "", target.file_name, url=url, most_bytes=self._max_bytes)
+                        kept_as = url if in_place else ""
+                        return await files.put(
+                            owner, body, "", target.file_name, url=kept_as, most_bytes=self._max_bytes
+                        )
                     finally:
                         await response.aclose()
         except (OSError, TimeoutError, httpx.HTTPError, httpx.InvalidURL, FileTooLarge, _Unwanted) as error:

@@ -14,7 +14,6 @@ from deployments.ingress import wire
 from deployments.ingress.auth import Access, Gate, GuardedRoute, Permission, principal
 from deployments.ingress.body import read_json
 from deployments.ingress.ignored_keys import warnings_of
-from deployments.ingress.image_sources import ImageSources
 from deployments.ingress.notices import Notices
 from deployments.ingress.prompt_answer import prompt_answer, with_message
 from deployments.ingress.prompt_request import PromptRequest, parse_prompt_request
@@ -23,10 +22,10 @@ from deployments.ingress.removal import Removal
 from deployments.ingress.routing import RoutesBelow
 from deployments.ingress.service import PromptService
 from deployments.ingress.sse import Comment, Item, event_stream
+from deployments.ingress.submissions import Submissions
 from deployments.ingress.threads import Cursor, ThreadReader, Waiting
 from deployments.settings import Settings
 from pipeline.errors import InvalidField, NotFound, Shown
-from pipeline.priority import HIGHEST, check_priority
 from pipeline.prompt import Prompt
 from pipeline.query import parse_query
 from pipeline.store.connection import translated_errors
@@ -45,7 +44,7 @@ class PromptSvc:
         messages: MessageStore,
         threads: ThreadReader,
         notices: Notices,
-        sources: ImageSources,
+        submissions: Submissions,
     ) -> None:
         self._settings = settings
         self._service = service
@@ -53,7 +52,7 @@ class PromptSvc:
         self._messages = messages
         self._threads = threads
         self._notices = notices
-        self._sources = sources
+        self._submissions = submissions
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
         route = RoutesBelow("/prompt-svc", gate)
@@ -94,9 +93,7 @@ class PromptSvc:
             raise InvalidField(error.field, Shown(error.shown), "; ".join([error.allowed, *lines])) from None
         # At the top, where Go clients take keys that they do not know (contract §0.8).
         warnings = {"warnings": lines} if lines else {}
-        check_priority(submission.priority, highest=HIGHEST if caller.is_admin else self._settings.max_user_priority)
-        submission = await self._sources.fetched(caller, submission)
-        accepted = await self._service.submit(caller.user_id, submission)
+        accepted = await self._submissions.submit(caller, submission)
         if not submission.sync:
             return _json(prompt_answer(accepted.prompt, accepted.queue_position) | warnings)
         prompt = await self._service.wait(accepted.prompt, self._settings.sync_wait_s)

@@ -42,6 +42,7 @@ from deployments.ingress.prompt_svc import PromptSvc
 from deployments.ingress.revocations import Revocations
 from deployments.ingress.self_svc import SelfSvc
 from deployments.ingress.service import PromptService
+from deployments.ingress.submissions import Submissions
 from deployments.ingress.template_svc import TemplateSvc
 from deployments.ingress.threads import ThreadReader
 from deployments.ingress.tickets import Tickets
@@ -123,10 +124,11 @@ def ingress_offer(
     downloader = downloader or Downloader(enabled=settings.file_downloads, max_bytes=settings.max_download_bytes)
     queues = {spec.id: ModelQueue(client, keys, spec.id) for spec in settings.models}
     grants = Grants(settings.default_grants, PermitStore(client, keys))
-    sources = ImageSources(files, downloader, grants)
+    sources = ImageSources(files, downloader, grants, prompts)
     service = PromptService(
         settings, prompts, hub, texts, default_model, templates, files=files, routing=routing, sources=sources
     )
+    submissions = Submissions(settings, service, sources)
     revocations = Revocations(accounts.store)
     tickets = Tickets(TicketStore(client, keys))
     api_keys = ApiKeys(ApiKeyStore(client, keys), accounts)
@@ -136,7 +138,7 @@ def ingress_offer(
     notices = Notices(client, keys, queues, deployments, serve)
     services = (
         FrontPage(),
-        PromptSvc(settings, service, listing, messages, threads, notices, sources),
+        PromptSvc(settings, service, listing, messages, threads, notices, submissions),
         TemplateSvc(settings, templates),
         ChatSvc(settings, ThreadStore(client, keys, prompts), messages, events, files=files),
         ModelSvc(settings, queues, default_model, serve, routing),
@@ -177,5 +179,5 @@ def ingress_offer(
     table = [route for svc in services for route in svc.routes(gate)]
     return Offer(
         routes=[*table, *OpenApi([route for route in table if route.door is None]).routes(gate)],
-        calls=HandleCalls(settings, service, threads, messages, Callers(accounts, grants)),
+        calls=HandleCalls(settings, service, submissions, threads, messages, Callers(accounts, grants)),
     )

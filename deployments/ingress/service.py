@@ -19,7 +19,7 @@ from pipeline.engine import Parsing
 from pipeline.errors import ClientError, InvalidField, NotFound, Shown, StoreUnavailable
 from pipeline.ids import new_id
 from pipeline.image_parameters import ImageParameters, ImageTask
-from pipeline.image_wish import ImageWish
+from pipeline.image_wish import ImageWish, is_within
 from pipeline.prompt import Fallback, NewPrompt, Prompt, make_ref
 from pipeline.retry import DEFAULT_MAX_RETRIES
 from pipeline.states import Status
@@ -108,7 +108,7 @@ class PromptService:
             file_ids=submission.file_ids,
             parameters=submission.parameters,
             engine_parameters=submission.engine_parameters,
-            fallback=await self._fallback(choice, submission),
+            fallback=await self._fallback(choice, submission, image),
             routed=choice.routed,
             cost=TEXT if image is None else _cost(image, spec),
         )
@@ -141,15 +141,18 @@ class PromptService:
             raise InvalidField("fileIds", Shown("nothing"), f"at least one file with the type {submission.type}")
         return choice
 
-    async def _fallback(self, choice: Choice, submission: PromptSubmission) -> Fallback | None:
-        """The prompt as the fallback model gets it, made now: whoever moves it later has no templates and tokenizers."""
+    async def _fallback(
+        self, choice: Choice, submission: PromptSubmission, image: ImageParameters | None
+    ) -> Fallback | None:
+        """The prompt as the fallback model gets it, made now: whoever moves it later has no templates and tokenizers. A picture
+        is painted as it was resolved for the first model, if that is within the other's limits."""
         other = choice.fallback
         if other is None:
             return None
         try:
             if other.paints:
-                # It paints what was resolved for the first model, if that is within its own limits.
-                _image_parameters(submission, other)
+                if image is not None and not is_within(image, other.images):
+                    return None
                 return Fallback(model_id=other.id, prompt_token_ids=())
             token_ids = await self._texts[other.id].render(submission)
         except ClientError:

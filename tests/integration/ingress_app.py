@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from deployments.files import open_file_store
 from deployments.ingress.auth import GuardedRoute
 from deployments.ingress.doors.handle.calls import HandleCalls
+from deployments.ingress.downloader import Downloader
 from deployments.ingress.routes import ingress_offer
 from deployments.ingress.tokens import Tokens, app_id_of
 from deployments.ingress.web import web_app
@@ -134,7 +135,9 @@ def token(account: Account, tokens: Tokens = TOKENS) -> str:
 
 
 @asynccontextmanager
-async def ingress_app(redis_url: str, **settings: Any) -> AsyncIterator[IngressApp]:
+async def ingress_app(
+    redis_url: str, *, downloader: Downloader | None = None, **settings: Any
+) -> AsyncIterator[IngressApp]:
     """One replica on the store; several of them are replicas of one service."""
     parsed = Settings.parse(
         {
@@ -168,6 +171,7 @@ async def ingress_app(redis_url: str, **settings: Any) -> AsyncIterator[IngressA
         files=files,
         anonymous=anonymous,
         routing=routing,
+        downloader=downloader,
     )
     try:
         yield IngressApp(

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from clients.handle import AsyncPromptHandle
 from pipeline.image_parameters import ImageTask
 from tests.integration.image_world import world
+from tests.unit.fake_handle import FakeHandle
+from tests.unit.test_downloader import PUBLIC, URL, Internet, downloader, reply
 
 
 @pytest.mark.parametrize(
@@ -91,6 +94,24 @@ async def test_a_picture_to_start_from_reaches_the_painter(redis_url: str) -> No
         assert request.source.size == (5, 3)
         refused = await w.submit({**body, "fileIds": [first, second]}, alice, 400)
         assert refused["error"] == "fileIds: got 2 files, allowed is one image to start from"
+
+
+async def test_each_prompt_has_its_own_copy_of_what_a_url_shows(redis_url: str) -> None:
+    """Also through a handle; one that is sent again keeps the one it has."""
+    internet = Internet(PUBLIC, answer=reply(png(5, 3)))
+    async with world(redis_url, downloader=downloader(internet)) as w:
+        alice = await w.app.user("alice")
+        body = {"prompt": "a boat", "type": "Image-to-Image", "imageUrl": URL}
+        first = await w.submit({**body, "id": "first"}, alice)
+        internet.answer = reply(png(7, 3))
+        again = await w.submit({**body, "id": "first"}, alice)
+        assert again["prompt"]["id"] == first["prompt"]["id"] == "first"
+        handle = AsyncPromptHandle(handle=FakeHandle(w.app.calls), user="alice", patience_s=0)
+        await handle.submit({**body, "id": "second"})
+        assert len(internet.requests) == len(await w.uploads(alice)) == 2
+        for _ in range(2):
+            await w.paint()
+        assert [request.source.size for request in w.painter.requests if request.source] == [(5, 3), (7, 3)]
 
 
 async def test_nothing_needs_no_words(redis_url: str) -> None:

@@ -104,6 +104,31 @@ async def test_a_prompt_is_stored_for_its_fallback_unless_it_does_not_fit(app: I
     assert (read["prompt"]["modelId"], read["routed"]) == ("org/b", "fallback from org/a: failed")
 
 
+async def test_a_picture_has_no_fallback_that_may_not_paint_it(redis_url: str, store: Redis) -> None:
+    painters = [
+        {
+            "id": f"org/{name}",
+            "engine": "diffusers",
+            "source": "none",
+            "capabilities": ["text-to-image"],
+            "images": rules,
+        }
+        for name, rules in (
+            ("large", {"width": 64, "height": 64, "max_pixels": 64 * 64}),
+            ("small", {"width": 32, "height": 32, "max_pixels": 32 * 32}),
+        )
+    ]
+    async with ingress_app(redis_url, models=[*MODELS, *painters]) as app:
+        user = await app.user("ann")
+        app.routing.reconfigure({"fallbacks": {"org/large": {"model": "org/small"}}})
+        kept = []
+        for size in ({}, {"width": 32, "height": 32}):
+            body = {"modelId": "org/large", "type": "Text-to-Image", "parameters": {"textToImage": size}}
+            prompt_id = (await submit(app, user, **body))["prompt"]["id"]
+            kept.append(await store.hget(Keys("ps").prompt(f"{user.id}/{prompt_id}"), "fallback"))  # type: ignore[misc]
+        assert kept == [None, b"org/small"]
+
+
 class Serve:
     def __init__(self, view: ServeView) -> None:
         self.current = view

@@ -124,6 +124,11 @@ async def test_the_socket_goes_to_the_address_and_tls_and_host_speak_of_the_name
     assert not {"authorization", "cookie"} & set(request.headers)
 
 
+async def test_a_download_beside_others_is_kept_under_no_url(kept: Kept) -> None:
+    await downloader(Internet(PUBLIC)).download(kept, "usr-1", URL, in_place=False)  # type: ignore[arg-type]
+    assert kept.files == [("usr-1", PNG, "cat.png", "")]
+
+
 async def test_a_name_that_points_elsewhere_the_second_time_is_looked_up_once(kept: Kept) -> None:
     """DNS rebinding."""
     internet = Internet()

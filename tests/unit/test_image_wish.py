@@ -6,7 +6,7 @@ import pytest
 from deployments.settings import ImageSpec
 from pipeline.errors import InvalidField
 from pipeline.image_parameters import ImageFormat, ImageParameters, ImageTask, Sampler
-from pipeline.image_wish import ImageWish, Quality
+from pipeline.image_wish import ImageWish, Quality, is_within
 
 RULES = ImageSpec(width=512, height=512, steps=20, guidance_scale=5, max_pixels=1024 * 1024, max_steps=60, max_images=4)
 
@@ -175,3 +175,19 @@ def test_other_spellings_of_schedulers(name: str, sampler: Sampler | None):
 def test_an_unknown_scheduler_is_refused():
     with pytest.raises(ValueError, match="unknown"):
         Sampler.parse("magic")
+
+
+def test_what_was_resolved_for_one_model_may_be_too_much_for_another():
+    small = RULES.model_copy(
+        update={"width": 64, "height": 64, "max_pixels": 64 * 64, "max_steps": 10, "max_images": 1}
+    )
+    assert is_within(resolve(ImageWish(), rules=small.model_copy(update={"steps": 10})), small)
+    # Each of them is within the other's limits as a wish: its own size, steps and number are meant there.
+    for rules, wish in (
+        (RULES.model_copy(update={"steps": 10}), ImageWish()),
+        (small.model_copy(update={"steps": 20, "max_steps": 20}), ImageWish()),
+    ):
+        resolve(wish, rules=small.model_copy(update={"steps": 10}))
+        assert not is_within(resolve(wish, rules=rules), small)
+    # As large as the picture it starts from.
+    assert is_within(resolve(ImageWish(steps=10), task=ImageTask.IMAGE), small)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from deployments.ingress.bearers import Bearers
 from deployments.ingress.errors import error_response
 from deployments.ingress.prompt_svc import PromptSvc
 from deployments.ingress.sse import event_stream
+from deployments.ingress.submissions import Submissions
 from deployments.ingress.threads import Cursor, ThreadEvent, Waiting
 from deployments.ingress.tokens import Claims
 from deployments.ingress.web import web_app
@@ -180,8 +182,9 @@ class Stub:
         self.asked.append((user_id, submission.prompt))
         return Accepted(prompt=WAITING, is_new=True, queue_position=self.position)
 
-    async def fetched(self, caller: Any, submission: Any) -> Any:
-        return submission
+    @asynccontextmanager
+    async def fetched(self, caller: Any, submission: Any) -> AsyncIterator[Any]:
+        yield submission
 
     async def read(self, user_id: str, prompt_id: str) -> tuple[Prompt, int | None]:
         self.asked.append((user_id, prompt_id))
@@ -229,7 +232,8 @@ def client(stub: Stub, token: str = "user") -> httpx.AsyncClient:
         models=[],
     )
     service: Any = stub
-    svc = PromptSvc(settings, service, service, service, service, notices=service, sources=service)
+    submissions = Submissions(settings, service, service)
+    svc = PromptSvc(settings, service, service, service, service, notices=service, submissions=submissions)
     app = web_app(svc.routes(Gate(Bearers(AnyToken()))))  # type: ignore[arg-type]
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app), base_url="http://t", headers={"Authorization": f"Bearer {token}"}
