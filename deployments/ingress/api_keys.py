@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
+from deployments.ingress.fresh import FreshTable
 from deployments.ingress.principal import API_KEY_ID, Principal
 from deployments.ingress.tokens import app_id_of
 from pipeline.accounts import Accounts
@@ -17,7 +18,7 @@ from pipeline.store.api_keys import ApiKeyStore
 
 #: How old what a replica knows of a key may be, seconds: a key that another replica revoked opens nothing after this.
 MAX_AGE_S = 2.0
-#: How long what is opened with a key may be kept open by other means (a stream's ticket), seconds.
+#: How long what a key was made into (a stream's ticket, a session) is good at most, seconds; it ends with the key before that.
 HOLDS_S = 3600
 #: Keys remembered, about 1 KiB each.
 _REMEMBERED = 4096
@@ -43,6 +44,8 @@ class ApiKeys:
         self._monotonic = monotonic
         #: By digest: who it is, and until when that is taken for true.
         self._known: OrderedDict[str, tuple[Principal, float]] = OrderedDict()
+        #: By user and id of the key, for who holds something that was made with a key, and not the key.
+        self._exist = FreshTable(self._exists, max_age_s=MAX_AGE_S, most=_REMEMBERED, clock=monotonic)
 
     async def create(self, user_id: str, name: str) -> tuple[ApiKey, str]:
         """A new key of the user's, and the key itself, which cannot be had again. Raises TooManyKeys."""
@@ -66,10 +69,21 @@ class ApiKeys:
             if digest is None:
                 raise NotFound
             self._known.pop(digest, None)
+            self._exist.forget((user_id, key_id))
 
     @staticmethod
     def looks_like_one(token: str) -> bool:
         return _KEY.match(token) is not None
+
+    async def check(self, caller: Principal) -> None:
+        """Whether the key that ``caller`` came with is still there.
+
+        Raises:
+            Unauthorized: it was revoked.
+            StoreUnavailable: it cannot be told.
+        """
+        if not await self._exist.get((caller.user_id, caller.token_id)):
+            raise Unauthorized
 
     async def holder(self, key: str) -> Principal:
         """Whoever the key stands for, with the roles that the account has now.
@@ -104,3 +118,7 @@ class ApiKeys:
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
         return holder
+
+    async def _exists(self, key: tuple[str, str]) -> bool:
+        user_id, key_id = key
+        return await self._store.has(user_id, key_id)

@@ -131,7 +131,7 @@ class Gate:
         if not headers and len(tickets) == 1 and route.opened_by_ticket and request.method == "GET" and self._tickets:
             resumes = bool(request.headers.get("last-event-id"))
             caller = await self._tickets.redeem(tickets[0], stream=request.scope["path"], resumes=resumes)
-            # A ticket is as good as the token that it was made with.
+            # A ticket is as good as the token or key that it was made with.
             await self._bearers.check(caller)
             return caller
         if len(headers) != 1:

@@ -6,6 +6,7 @@ from deployments.ingress.api_keys import ApiKeys
 from deployments.ingress.principal import Principal
 from deployments.ingress.revocations import Revocations
 from deployments.ingress.tokens import Tokens
+from pipeline.errors import Unauthorized
 
 
 class Bearers:
@@ -37,6 +38,10 @@ class Bearers:
         return caller
 
     async def check(self, caller: Principal) -> None:
-        """Whether what a token was made into (a ticket, a session) may still be used. Raises as ``holder``."""
+        """Whether what a token or key was made into (a ticket, a session) may still be used. Raises as ``holder``."""
         if self._revocations is not None:
             await self._revocations.check(caller)
+        if caller.is_api_key:
+            if self._api_keys is None:
+                raise Unauthorized
+            await self._api_keys.check(caller)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from collections.abc import Awaitable, Callable
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 #: How old a policy or permit may be where it is looked at, seconds: what is saved is in force everywhere after this.
@@ -58,3 +60,37 @@ class Fresh(Generic[T]):
             self._reading = None
         if not task.cancelled():
             task.exception()  # its callers may have gone; an exception nobody fetches is not news
+
+
+class FreshTable(Generic[K, T]):
+    """The outcomes of ``read`` by what was asked, each as in ``Fresh``. The one that was not asked for the longest time makes
+    room once there are ``most``."""
+
+    def __init__(
+        self,
+        read: Callable[[K], Awaitable[T]],
+        *,
+        max_age_s: float,
+        most: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read = read
+        self._max_age_s = max_age_s
+        self._most = most
+        self._clock = clock
+        self._known: OrderedDict[K, Fresh[T]] = OrderedDict()
+
+    async def get(self, asked: K) -> T:
+        """The value. Raises as ``Fresh.get``."""
+        known = self._known.get(asked)
+        if known is None:
+            known = self._known[asked] = Fresh(lambda: self._read(asked), max_age_s=self._max_age_s, clock=self._clock)
+            if len(self._known) > self._most:
+                self._known.popitem(last=False)
+        else:
+            self._known.move_to_end(asked)
+        return await known.get()
+
+    def forget(self, asked: K) -> None:
+        """As ``Fresh.forget``."""
+        self._known.pop(asked, None)

@@ -22,7 +22,8 @@ class Principal(Claims):
 
     @property
     def is_api_key(self) -> bool:
-        """Whether the caller came with an API key, which makes no other secrets: a revoked key must leave none behind."""
+        """Whether the caller came with an API key, which makes no secret that outlives it: a revoked key must leave
+        none behind."""
         return self.token_id.startswith(f"{API_KEY_ID}-")
 
     @classmethod

@@ -3,9 +3,7 @@ asked for it. A token carries the generation of its account's tokens; the accoun
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
-from deployments.ingress.fresh import Fresh
+from deployments.ingress.fresh import FreshTable
 from deployments.ingress.tokens import Claims
 from pipeline.accounts import AccountStore
 from pipeline.errors import Unauthorized
@@ -22,9 +20,7 @@ class Revocations:
 
     def __init__(self, accounts: AccountStore, *, max_age_s: float = MAX_AGE_S, most: int = MOST_REMEMBERED) -> None:
         self._accounts = accounts
-        self._max_age_s = max_age_s
-        self._most = most
-        self._known: OrderedDict[str, Fresh[int | None]] = OrderedDict()
+        self._known = FreshTable(self._read, max_age_s=max_age_s, most=most)
 
     async def check(self, claims: Claims) -> None:
         """
@@ -32,23 +28,13 @@ class Revocations:
             Unauthorized: the token is one of an earlier generation, or its account is gone.
             StoreUnavailable: it cannot be told.
         """
-        present = await self._of(claims.user_id).get()
+        present = await self._known.get(claims.user_id)
         if present is None or claims.generation < present:
             raise Unauthorized
 
     def forget(self, user_id: str) -> None:
         """Something was changed here: the next request looks anew."""
-        self._known.pop(user_id, None)
-
-    def _of(self, user_id: str) -> Fresh[int | None]:
-        known = self._known.get(user_id)
-        if known is None:
-            known = self._known[user_id] = Fresh(lambda: self._read(user_id), max_age_s=self._max_age_s)
-            if len(self._known) > self._most:
-                self._known.popitem(last=False)
-        else:
-            self._known.move_to_end(user_id)
-        return known
+        self._known.forget(user_id)
 
     async def _read(self, user_id: str) -> int | None:
         with translated_errors():

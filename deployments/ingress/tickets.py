@@ -2,7 +2,8 @@
 
 A ticket is a random word that opens one stream, once, within half a minute. What is in a URL ends up in logs, so a ticket that
 was used is worth next to nothing: for ten minutes it opens that same stream again, and only for a client that says which event
-it saw last, which is how an ``EventSource`` reconnects by itself. It is never good for longer than the token it was made with.
+it saw last, which is how an ``EventSource`` reconnects by itself. It is never good for longer than the token it was made with,
+or the API key: whoever redeems one looks whether that was revoked (``Bearers.check``).
 """
 
 from __future__ import annotations

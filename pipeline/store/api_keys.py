@@ -42,6 +42,11 @@ class ApiKeyStore:
             record = await self._scripts.run("use_api_key", digest, USED_EVERY_S * 1_000_000)
         return _key(dict(zip(record[::2], record[1::2], strict=True))) if record else None
 
+    async def has(self, user_id: str, key_id: str) -> bool:
+        """Whether the user has this key. That is no use of it."""
+        with translated_errors():
+            return bool(await self._client.hexists(self._keys.api_keys(user_id), key_id))
+
     async def of_user(self, user_id: str) -> list[ApiKey]:
         """A user's keys, newest first."""
         with translated_errors():

@@ -92,12 +92,17 @@ async def test_another_replica_learns_of_it_within_seconds(app: IngressApp, owne
     now = [100.0]
     accounts: Any = RedisAccounts(client, AccountKeys("ps"))
     replica = ApiKeys(ApiKeyStore(client, Keys("ps")), accounts, monotonic=lambda: now[0])
-    assert (await replica.holder(key)).user_id == owner.id
+    holder = await replica.holder(key)
+    assert holder.user_id == owner.id
+    await replica.check(holder)
     await revoke(app, owner, {"ids": [made["id"]]})
-    assert (await replica.holder(key)).user_id == owner.id
+    assert await replica.holder(key) == holder
+    await replica.check(holder)
     now[0] += module.MAX_AGE_S
     with pytest.raises(Unauthorized):
         await replica.holder(key)
+    with pytest.raises(Unauthorized):
+        await replica.check(holder)
     await client.aclose()
 
 

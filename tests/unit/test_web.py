@@ -1,6 +1,7 @@
 """What every route shares: error bodies, CORS, access, raw paths."""
 
 import logging
+from typing import Any
 
 import httpx
 import pytest
@@ -21,6 +22,7 @@ from deployments.ingress.auth import (
 )
 from deployments.ingress.bearers import Bearers
 from deployments.ingress.errors import BrokenOff, describe, error_body
+from deployments.ingress.headers import CommonHeaders
 from deployments.ingress.tokens import Tokens
 from deployments.ingress.web import web_app
 from pipeline.accounts import Account, Role
@@ -39,6 +41,11 @@ CANARY = "canary-51c0"
 TOKENS = Tokens(generate_private_key(public_exponent=65537, key_size=2048), lifetime_s=3600)
 GATE = Gate(Bearers(TOKENS))
 FAILURES: dict[str, Exception] = {}
+#: The headers that scripts of other origins may always send: the contract's, then those of the service's own APIs.
+FIXED = (
+    "Accept, Content-Type, Content-Length, Accept-Encoding, X-CSRF-Token, Authorization, X-Content-Encrypted, "
+    "Last-Event-ID, Idempotency-Key, TrustedClient, Refresh, OpenAI-Organization, OpenAI-Project, OpenAI-Beta"
+)
 
 
 def token(*roles: str, user_id: str = "usr-1") -> str:
@@ -182,8 +189,72 @@ async def test_options_is_an_empty_200_anywhere(client: httpx.AsyncClient, path:
     assert answer.headers["access-control-allow-origin"] == "https://app.example"
     assert answer.headers["access-control-allow-methods"] == "POST, GET, OPTIONS, PUT, DELETE"
     assert answer.headers["access-control-allow-credentials"] == "false"
-    assert "Authorization" in answer.headers["access-control-allow-headers"]
+    assert answer.headers["access-control-allow-headers"] == FIXED
+    assert answer.headers["vary"] == "Origin, Access-Control-Request-Headers"
+
+
+async def preflight(client: httpx.AsyncClient, *asked: str) -> str:
+    """The headers that are allowed beside those that always are."""
+    lines = [("access-control-request-headers", line) for line in asked]
+    answer = await client.options("/who", headers=[("origin", "https://app.example"), *lines])
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["access-control-allow-credentials"] == "false"
+    allowed: str = answer.headers["access-control-allow-headers"]
+    assert allowed.startswith(FIXED)
+    return allowed.removeprefix(FIXED)
+
+
+@pytest.mark.parametrize(
+    ("asked", "allowed"),
+    [
+        ([], ""),
+        ([""], ""),
+        (["authorization,content-type,LAST-EVENT-ID,openai-beta"], ""),
+        (["x-stainless-lang,x-stainless-retry-count"], ", x-stainless-lang, x-stainless-retry-count"),
+        (["x-one, X-One ,authorization,, x-two"], ", x-one, x-two"),
+        (["x-one", "x-two"], ", x-one, x-two"),
+        # Alone it would be every header.
+        (["*,x-*,x-one"], ", x-one"),
+        (['x one,x:one,x\tone,"x",(x),x;one,x=one,x-two'], ", x-two"),
+        ([f"{'x' * 64},{'y' * 65}"], f", {'x' * 64}"),
+        ([",".join(f"x-{n}" for n in range(100))], "".join(f", x-{n}" for n in range(64))),
+        ([f"x-one,{'x' * 5000},x-two"], ""),
+    ],
+    ids=range(11),
+)
+async def test_a_preflight_allows_the_headers_that_it_asks_for(
+    client: httpx.AsyncClient, asked: list[str], allowed: str
+):
+    assert await preflight(client, *asked) == allowed
+
+
+@pytest.mark.parametrize(
+    "bad", [b"x-a\r\nset-cookie: b=c", b"x-a\nx", b"x-a\n", b"x-a\x00", b"x-\xff", "x-\u0131".encode(), b"x-a\x7f"]
+)
+async def test_a_preflight_sends_nothing_back_that_is_no_name(bad: bytes):
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"access-control-request-headers", b"x-one," + bad)]
+    await CommonHeaders(APP)({"type": "http", "method": "OPTIONS", "headers": headers}, None, send)  # type: ignore[arg-type]
+    assert dict(sent[0]["headers"])[b"access-control-allow-headers"].decode() == f"{FIXED}, x-one"
+
+
+async def test_only_a_preflight_repeats_what_it_was_asked(client: httpx.AsyncClient):
+    answer = await client.get("/who", headers={"access-control-request-headers": "x-one"})
+    assert answer.headers["access-control-allow-headers"] == FIXED
     assert answer.headers["vary"] == "Origin"
+
+
+@pytest.mark.parametrize("name", ["rate", "not-found"])
+async def test_scripts_may_read_what_replies_say_of_retries_and_prompts(client: httpx.AsyncClient, name: str):
+    FAILURES[name] = ERRORS[name][0]
+    answer = await client.post(f"/fail/{name}")
+    assert answer.headers["access-control-expose-headers"] == (
+        "Retry-After, x-prompt-id, x-should-retry, openai-processing-ms"
+    )
 
 
 @pytest.mark.parametrize(

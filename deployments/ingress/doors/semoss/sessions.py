@@ -80,8 +80,6 @@ class Sessions:
         """
         session = await self.entered(request)
         if session is not None:
-            # As good as the login that it was begun with.
-            await self._bearers.check(session.caller)
             if request.method != "GET":
                 self._check_origin(request, session)
         else:
@@ -93,7 +91,7 @@ class Sessions:
         return session.caller
 
     async def entered(self, request: Request) -> Session | None:
-        """The session of the request's cookie, None if there is no such session (any more)."""
+        """The session of the request's cookie, None if there is no such session (any more). Raises StoreUnavailable."""
         cookie = request.cookies.get(COOKIE, "")
         if not cookie or len(cookie) > _MOST_COOKIE:
             return None
@@ -104,6 +102,11 @@ class Sessions:
             return None
         caller = Principal.from_record(stored.holder)
         if caller.expires_at <= time.time():
+            return None
+        try:
+            # As good as the token, key or password that it was begun with.
+            await self._bearers.check(caller)
+        except Unauthorized:
             return None
         return Session(digest=digest, caller=caller, csrf=stored.csrf)
 
