@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 from deployments.ingress import events as module
 from deployments.ingress import hub as hub_module
 from deployments.ingress.events import MISSED, Start, begin, follow
+from deployments.ingress.firehose_svc_operations import LAST_EVENT_ID
 from deployments.ingress.hub import Hub
 from deployments.tasks import Supervisor
 from pipeline.errors import InvalidField
@@ -207,7 +209,22 @@ async def test_nothing_is_missed_between_the_headers_and_the_first_look(log: Mem
         assert (await anext(events)).name == "promptAdded"
 
 
-@pytest.mark.parametrize("text", ["", "5", "1-", "-1", "a-b", "1-2-3", "٣-1", f"{2**64}-0", "1" * 50 + "-0", "1-1\n"])
-def test_an_invented_id_is_refused(text: str):
+@pytest.mark.parametrize("text", ["0-0", "1767225600000-0", "9" * 19 + "-" + "9" * 19])
+def test_an_id_is_written_as_it_is_read(text: str):
+    assert str(EventId.parse(text)) == text
+    assert re.fullmatch(LAST_EVENT_ID.schema["pattern"], text)
+
+
+@pytest.mark.parametrize(
+    "text", ["5", "1-", "-1", "a-b", "1-2-3", "٣-1", f"{10**19}-0", f"0-{2**64 - 1}", "1" * 50 + "-0", "1-1\n"]
+)
+def test_an_invented_id_is_refused_as_the_openapi_document_says(text: str):
     with pytest.raises(InvalidField, match="Last-Event-ID"):
         EventId.parse(text)
+    assert not re.fullmatch(LAST_EVENT_ID.schema["pattern"], text)
+
+
+def test_no_text_is_no_id():
+    # As a header it stands for none.
+    with pytest.raises(InvalidField, match="Last-Event-ID"):
+        EventId.parse("")
