@@ -66,12 +66,18 @@ async def begin(log: EventLog, user_id: str, last: EventId | None) -> Start:
     follows it is no longer kept whole."""
     was_written = await log.listen(user_id)
     bounds = await log.bounds(user_id)
-    now = bounds[1] if bounds else BEGINNING
+    now = bounds[1].id if bounds else BEGINNING
     if last is None:
         return Start(position=now, has_missed=False)
-    if was_written and bounds is not None and bounds[0] <= last <= bounds[1]:
+    if was_written and bounds is not None and _is_whole_behind(last, *bounds):
         return Start(position=last, has_missed=False)
     return Start(position=now, has_missed=True)
+
+
+def _is_whole_behind(last: EventId, oldest: Event, latest: Event) -> bool:
+    """Whether everything behind ``last`` is kept: it is kept itself, or was the last one to be cut off. Not so in front of the
+    first event of all: there somebody may have had others, before a time when nobody listened."""
+    return oldest.id <= last <= latest.id or last == oldest.after != BEGINNING
 
 
 async def follow(log: EventLog, hub: Hub, user_id: str, start: Start) -> AsyncGenerator[Event, None]:
@@ -84,6 +90,9 @@ async def follow(log: EventLog, hub: Hub, user_id: str, start: Start) -> AsyncGe
         while True:
             events = await log.behind(user_id, position)
             for event in events:
+                if event.after is not None and event.after != position:
+                    # Cut off before they were read here, or lost by the store. Who resumes behind the last lacks no more.
+                    yield Event(id=event.after, name=MISSED, data={})
                 position = event.id
                 yield event
             if time.monotonic() - alive_at > _RENEW_S:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deployments.ingress.operation import STRING, Component, event_stream_of, exactly, last_event_id
+from pipeline.store.events import ID_PATTERN
 
 EVENT = Component(
     name="Event",
@@ -32,5 +33,5 @@ EVENT = Component(
         }
     ),
 )
-LAST_EVENT_ID = last_event_id("^([0-9]{1,19}-[0-9]{1,19})?$")
+LAST_EVENT_ID = last_event_id(f"^({ID_PATTERN})?$")
 SUBSCRIBE = event_stream_of(EVENT, LAST_EVENT_ID)

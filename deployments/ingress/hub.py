@@ -113,6 +113,7 @@ class Hub:
     def __init__(self, client: Redis, keys: Keys, supervisor: Supervisor) -> None:
         self._client = client
         self._keys = keys
+        self._supervisor = supervisor
         self._reader = LogReader(client, keys)
         self._watches: dict[str, set[Watch]] = defaultdict(set)
         self._confirmed: dict[str, asyncio.Event] = {}
@@ -149,18 +150,21 @@ class Hub:
         self._watches[channel].add(watch)
         if first:
             self._confirmed[channel] = asyncio.Event()
-        confirmed = self._confirmed[channel]
+            self._begin_adjusting(channel)
         try:
-            if first:
-                await self._adjust(channel)
-            await confirmed.wait()
+            await self._confirmed[channel].wait()
             yield
         finally:
             self._watches[channel].discard(watch)
             if not self._watches[channel]:
                 del self._watches[channel]
                 del self._confirmed[channel]
-                await self._adjust(channel)
+                self._begin_adjusting(channel)
+
+    def _begin_adjusting(self, channel: str) -> None:
+        """Have it done whatever becomes of the watcher: one that is cancelled meanwhile would leave those who came after it
+        without a subscription, and could not leave the channel, since a cancelled scope cancels every further await."""
+        self._supervisor.spawn(self._adjust(channel), name="hub channel")
 
     async def _adjust(self, channel: str) -> None:
         """Subscribe to the channel or leave it, as it is wanted now. One at a time: commands that overtake each other would

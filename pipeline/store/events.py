@@ -18,7 +18,9 @@ from pipeline.store.keys import Keys
 
 #: How long after its last sign of life a subscription may come back and find what it missed, seconds.
 WINDOW_S = 600
-_ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})\Z", re.ASCII)
+#: An id on the wire, as a regular expression of Python and of JavaScript. The store's numbers have 64 bits; those of 19 digits
+#: always fit, and a clock in milliseconds never needs more.
+ID_PATTERN = "[0-9]{1,19}-[0-9]{1,19}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -37,10 +39,10 @@ class EventId:
         Raises:
             InvalidField: it is not an id of ours.
         """
-        found = _ID.match(text)
-        if not found or max(int(found[1]), int(found[2])) >= 2**64:
+        if not re.fullmatch(ID_PATTERN, text):
             raise InvalidField("Last-Event-ID", text, "the id of an event of this stream, such as 1767225600000-0")
-        return cls(int(found[1]), int(found[2]))
+        ms, sequence = text.split("-")
+        return cls(int(ms), int(sequence))
 
 
 #: In front of every event.
@@ -55,6 +57,9 @@ class Event:
     name: str
     #: ``promptId``; with ``promptProcessingFinished`` also ``error``, if the attempt had no result. Of a chat, ``threadId``.
     data: Mapping[str, str]
+    #: The event that was written before it, kept or not; ``BEGINNING`` if there was none since somebody listens. None where that
+    #: is not known: an earlier version of the service did not write it.
+    after: EventId | None = None
 
 
 class EventLog:
@@ -72,13 +77,13 @@ class EventLog:
         before, _ = await pipe.execute()
         return before is not None
 
-    async def bounds(self, user_id: str) -> tuple[EventId, EventId] | None:
+    async def bounds(self, user_id: str) -> tuple[Event, Event] | None:
         """The oldest and the latest event that is kept, None if there is none."""
         pipe = self._client.pipeline(transaction=True)
         pipe.xrange(self._keys.events(user_id), count=1)
         pipe.xrevrange(self._keys.events(user_id), count=1)
         oldest, latest = await pipe.execute()
-        return (_id(oldest[0][0]), _id(latest[0][0])) if oldest else None
+        return (_event(*oldest[0]), _event(*latest[0])) if oldest else None
 
     async def behind(self, user_id: str, position: EventId, count: int = 100) -> list[Event]:
         """Up to ``count`` events behind a position, oldest first."""
@@ -86,10 +91,9 @@ class EventLog:
         return [_event(entry_id, fields) for entry_id, fields in rows]
 
 
-def _id(raw: bytes) -> EventId:
-    return EventId.parse(raw.decode())
-
-
 def _event(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Event:
     texts = {name.decode(): value.decode("utf-8", "replace") for name, value in fields.items()}
-    return Event(id=_id(entry_id), name=texts.pop("name"), data=texts)
+    name, after = texts.pop("name"), texts.pop("after", None)
+    return Event(
+        id=EventId.parse(entry_id.decode()), name=name, data=texts, after=EventId.parse(after) if after else None
+    )

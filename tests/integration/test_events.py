@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from deployments.ingress import hub as hub_module
-from deployments.ingress.events import begin, follow
+from deployments.ingress.events import MISSED, begin, follow
 from deployments.ingress.hub import Hub
 from deployments.tasks import Supervisor
 from pipeline.delta import Delta, DeltaKind, FinishReason
@@ -160,7 +160,8 @@ async def test_the_number_of_events_is_bounded(store: Store) -> None:
     bounds = await store.events.bounds("u")
     assert bounds is not None
     oldest, latest = bounds
-    assert BEGINNING < oldest < latest
+    assert oldest.after is not None
+    assert BEGINNING < oldest.after < oldest.id < latest.id
 
 
 async def test_events_are_read_behind_a_position(store: Store) -> None:
@@ -169,7 +170,8 @@ async def test_events_are_read_behind_a_position(store: Store) -> None:
     for number in range(3):
         await store.threads.save("u", f"t{number}", default_title="")
     first, second, third = await store.events.behind("u", BEGINNING)
-    assert await store.events.bounds("u") == (first.id, third.id)
+    assert await store.events.bounds("u") == (first, third)
+    assert [event.after for event in (first, second, third)] == [BEGINNING, first.id, second.id]
     assert await store.events.behind("u", first.id) == [second, third]
     assert await store.events.behind("u", first.id, count=1) == [second]
     assert await store.events.behind("u", EventId(2**63, 0)) == []
@@ -191,4 +193,23 @@ async def test_a_subscription_hears_what_the_scripts_write(store: Store, monkeyp
     resumed = await begin(store.events, "u", first.id)
     async with asyncio.timeout(10), aclosing(follow(store.events, hub, "u", resumed)) as events:
         assert [await anext(events), await anext(events)] == seen[1:]
+    await supervisor.stop()
+
+
+async def test_a_subscription_that_falls_behind_is_told(store: Store) -> None:
+    supervisor = Supervisor()
+    hub = Hub(store.client, KEYS, supervisor)
+    start = await begin(store.events, "u", None)
+    async with asyncio.timeout(10), aclosing(follow(store.events, hub, "u", start)) as events:
+        await store.threads.save("u", "t0", default_title="")
+        await anext(events)
+        for number in range(1, 5):
+            await store.threads.save("u", f"t{number}", default_title="")
+        # As after a thousand.
+        await store.client.xtrim(KEYS.events("u"), maxlen=2, approximate=False)
+        seen = [await anext(events) for _ in range(3)]
+    assert [event.data.get("threadId", event.name) for event in seen] == [MISSED, "t3", "t4"]
+    resumed = await begin(store.events, "u", seen[0].id)
+    async with asyncio.timeout(10), aclosing(follow(store.events, hub, "u", resumed)) as events:
+        assert [await anext(events) for _ in range(2)] == seen[1:]
     await supervisor.stop()

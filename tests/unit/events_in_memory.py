@@ -31,9 +31,15 @@ class MemoryEvents:
         if not self.listening:
             return
         self._count += 1
-        self.kept.append(Event(id=EventId(1000, self._count), name=name, data={"promptId": prompt_id, **data}))
+        after = self.kept[-1].id if self.kept else BEGINNING
+        data = {"promptId": prompt_id, **data}
+        self.kept.append(Event(id=EventId(1000, self._count), name=name, data=data, after=after))
         for pubsub in self._logs.pubsubs:
             pubsub.hear("message", self._logs.keys.events_bell(USER), b"0")
+
+    def cut_off(self, count: int) -> None:
+        """The oldest are more than are kept."""
+        del self.kept[:count]
 
     def expire(self) -> None:
         self.listening = False
@@ -45,9 +51,9 @@ class MemoryEvents:
         before, self.listening = self.listening, True
         return before
 
-    async def bounds(self, user_id: str) -> tuple[EventId, EventId] | None:
+    async def bounds(self, user_id: str) -> tuple[Event, Event] | None:
         self.calls.append("bounds")
-        return (self.kept[0].id, self.kept[-1].id) if self.kept else None
+        return (self.kept[0], self.kept[-1]) if self.kept else None
 
     async def behind(self, user_id: str, position: EventId, count: int = 100) -> list[Event]:
         self.calls.append("behind")

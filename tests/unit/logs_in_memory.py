@@ -29,6 +29,9 @@ class MemoryLogs:
         self.round_trips: list[list[str]] = []
         #: Names of the other commands, in order.
         self.commands: list[str] = []
+        #: While it is clear, no connection for bells comes about.
+        self.reachable = asyncio.Event()
+        self.reachable.set()
         #: What the next round trips raise instead.
         self.failing: list[Exception] = []
         self._streams: dict[str, list[list[Any]]] = {}
@@ -97,7 +100,7 @@ class MemoryLogs:
     # -- what the client does -------------------------------------------------------------------------------------------
 
     def pubsub(self) -> MemoryPubSub:
-        self.pubsubs.append(MemoryPubSub())
+        self.pubsubs.append(MemoryPubSub(self.reachable))
         return self.pubsubs[-1]
 
     def pipeline(self, *, transaction: bool) -> MemoryPipeline:
@@ -146,17 +149,21 @@ class MemoryPipeline:
 
 
 class MemoryPubSub:
-    def __init__(self) -> None:
+    def __init__(self, reachable: asyncio.Event) -> None:
+        self._reachable = reachable
         self.channels: set[str] = set()
         self.messages: asyncio.Queue[dict[str, Any] | Exception] = asyncio.Queue()
         self.closed = False
 
     async def subscribe(self, *channels: str) -> None:
+        await self._reachable.wait()
         for channel in channels:
             self.channels.add(channel)
             self.hear("subscribe", channel, b"")
 
     async def unsubscribe(self, *channels: str) -> None:
+        # Somebody may be cancelled here, as while a socket is written to.
+        await asyncio.sleep(0)
         self.channels.difference_update(channels)
 
     async def get_message(self, *, timeout: float | None) -> dict[str, Any]:  # noqa: ASYNC109 (the client's)

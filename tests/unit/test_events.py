@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from deployments.ingress import events as module
 from deployments.ingress import hub as hub_module
 from deployments.ingress.events import MISSED, Start, begin, follow
+from deployments.ingress.firehose_svc_operations import LAST_EVENT_ID
 from deployments.ingress.hub import Hub
 from deployments.tasks import Supervisor
 from pipeline.errors import InvalidField
@@ -101,6 +104,71 @@ async def test_it_says_so_too_when_nothing_was_written_for_a_while(log: MemoryEv
     assert [event.name for event in await take(log, hub, 1, position)] == [MISSED]
 
 
+async def read_late(log: MemoryEvents, hub: Hub, count: int, cut_off: int) -> list[Event]:
+    """``count`` events behind the first, read when five were told and as many as ``cut_off`` are no longer kept."""
+    log.listening = True
+    log.tell("promptAdded", "p0")
+    async with asyncio.timeout(10), aclosing(follow(log, hub, USER, START)) as events:  # type: ignore[arg-type]
+        await anext(events)
+        for number in range(1, 5):
+            log.tell("promptAdded", f"p{number}")
+        log.cut_off(cut_off)
+        return [await anext(events) for _ in range(count)]
+
+
+@pytest.mark.parametrize("cut_off", [0, 1])
+async def test_a_reader_that_is_slow_but_misses_nothing_is_told_nothing(log: MemoryEvents, hub: Hub, cut_off: int):
+    seen = await read_late(log, hub, 4, cut_off)
+    assert [event.data.get("promptId") for event in seen] == ["p1", "p2", "p3", "p4"]
+
+
+@pytest.mark.parametrize("cut_off", [2, 4])
+async def test_a_reader_that_falls_behind_is_told_and_goes_on_where_the_lacking_ones_end(
+    log: MemoryEvents, hub: Hub, cut_off: int
+):
+    missed, following = await read_late(log, hub, 2, cut_off)
+    assert (missed.name, missed.data, missed.id) == (MISSED, {}, following.after)
+    assert following.data["promptId"] == f"p{cut_off}"
+
+
+async def test_so_is_one_that_has_read_nothing_yet(log: MemoryEvents, hub: Hub):
+    log.listening = True
+    for _ in range(3):
+        log.tell("promptAdded")
+    log.cut_off(1)
+    async with asyncio.timeout(10), aclosing(follow(log, hub, USER, START)) as events:  # type: ignore[arg-type]
+        assert [(await anext(events)).name for _ in range(3)] == [MISSED, "promptAdded", "promptAdded"]
+
+
+async def test_so_is_one_whose_events_began_anew(log: MemoryEvents, hub: Hub):
+    log.listening = True
+    log.tell("promptAdded")
+    async with asyncio.timeout(10), aclosing(follow(log, hub, USER, START)) as events:  # type: ignore[arg-type]
+        await anext(events)
+        log.expire()
+        log.listening = True  # another subscription of the user
+        log.tell("promptRemoved")
+        assert [(await anext(events)).name for _ in range(2)] == [MISSED, "promptRemoved"]
+
+
+async def test_it_resumes_behind_the_last_event_that_was_cut_off(log: MemoryEvents, hub: Hub):
+    log.listening = True
+    for _ in range(4):
+        log.tell("promptAdded")
+    lost, last_lost, *kept = log.kept
+    log.cut_off(2)
+    assert await take(log, hub, 2, last_lost.id) == kept
+    assert [event.name for event in await take(log, hub, 1, lost.id)] == [MISSED]
+
+
+async def test_events_of_an_earlier_version_are_shown_as_they_are(log: MemoryEvents, hub: Hub):
+    log.listening = True
+    for _ in range(3):
+        log.tell("promptAdded")
+    log.kept[:] = [replace(event, after=None) for event in log.kept]
+    assert await take(log, hub, 2, log.kept[0].id) == log.kept[1:]
+
+
 @asynccontextmanager
 async def renewed(
     log: Any, hub: Hub, monkeypatch: pytest.MonkeyPatch
@@ -141,7 +209,22 @@ async def test_nothing_is_missed_between_the_headers_and_the_first_look(log: Mem
         assert (await anext(events)).name == "promptAdded"
 
 
-@pytest.mark.parametrize("text", ["", "5", "1-", "-1", "a-b", "1-2-3", "٣-1", f"{2**64}-0", "1" * 50 + "-0", "1-1\n"])
-def test_an_invented_id_is_refused(text: str):
+@pytest.mark.parametrize("text", ["0-0", "1767225600000-0", "9" * 19 + "-" + "9" * 19])
+def test_an_id_is_written_as_it_is_read(text: str):
+    assert str(EventId.parse(text)) == text
+    assert re.fullmatch(LAST_EVENT_ID.schema["pattern"], text)
+
+
+@pytest.mark.parametrize(
+    "text", ["5", "1-", "-1", "a-b", "1-2-3", "٣-1", f"{10**19}-0", f"0-{2**64 - 1}", "1" * 50 + "-0", "1-1\n"]
+)
+def test_an_invented_id_is_refused_as_the_openapi_document_says(text: str):
     with pytest.raises(InvalidField, match="Last-Event-ID"):
         EventId.parse(text)
+    assert not re.fullmatch(LAST_EVENT_ID.schema["pattern"], text)
+
+
+def test_no_text_is_no_id():
+    # As a header it stands for none.
+    with pytest.raises(InvalidField, match="Last-Event-ID"):
+        EventId.parse("")

@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import anyio
 import pytest
 
 from deployments import tasks
@@ -72,7 +73,35 @@ async def test_watchers_of_a_thread_share_a_subscription_that_ends_with_the_last
             assert {channel(logs), channel(logs, "other")} <= logs.pubsubs[0].channels
         assert hub.watching == 1
     assert hub.watching == 0
-    assert logs.pubsubs[0].channels == {logs.keys.bell("")}
+    await until(lambda: logs.pubsubs[0].channels == {logs.keys.bell("")})
+
+
+async def test_a_watcher_that_goes_while_the_hub_connects_leaves_the_next_one_its_subscription(
+    hub: Hub, logs: MemoryLogs
+):
+    async def watch(thread: str) -> None:
+        async with hub.watch(USER, thread):
+            pass
+
+    logs.reachable.clear()
+    other = asyncio.create_task(watch("other"))
+    await until(lambda: logs.pubsubs)
+    leaving = asyncio.create_task(watch(THREAD))
+    await until(lambda: hub.watching == 2)
+    staying = asyncio.create_task(watch(THREAD))
+    await until(lambda: len(hub._watches[channel(logs)]) == 2)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    logs.reachable.set()
+    await asyncio.wait_for(asyncio.gather(other, staying), 5)
+
+
+async def test_a_watcher_in_a_cancelled_scope_leaves_its_channel(hub: Hub, logs: MemoryLogs):
+    with anyio.CancelScope() as scope:
+        async with hub.watch(USER, THREAD):
+            scope.cancel()
+            await anyio.sleep_forever()
+    await until(lambda: logs.pubsubs[0].channels == {logs.keys.bell("")})
 
 
 async def test_nobody_connects_until_somebody_watches(hub: Hub, logs: MemoryLogs):

@@ -230,6 +230,8 @@ async def test_prompts_that_run_beside_the_one_that_is_shown_cost_no_reads(reade
 async def test_readers_do_not_disturb_each_other(reader: ThreadReader, logs: MemoryLogs):
     ref = logs.begin("a")
     both = [asyncio.create_task(take(reader, 4)) for _ in range(2)]
+    # Both have found where to begin; behind the end of the answer there would be nothing to read.
+    await until(lambda: logs.commands.count("zrange") >= 2)
     for text in ("1", "2", "3"):
         logs.add(ref, text)
         await asyncio.sleep(0)

@@ -38,11 +38,13 @@ local function owned(ref, fence)
 end
 
 -- An event for the user's own subscriptions (pipeline/store/events.py): its name, then its data as field, value, …
+-- It names the event in front of it, so that a reader sees whether some were cut off between the last one it has read and this one.
 -- For users who have not listened lately nothing is written: the hot scripts pay one look at a key.
 local function tell(user, name, ...)
   local kept_ms = redis.call('PTTL', K.listening(user))
   if kept_ms <= 0 then return end
-  redis.call('XADD', K.events(user), 'MAXLEN', '~', 1000, '*', 'name', name, ...)
+  local last = redis.call('XREVRANGE', K.events(user), '+', '-', 'COUNT', 1)[1]
+  redis.call('XADD', K.events(user), 'MAXLEN', '~', 1000, '*', 'name', name, 'after', last and last[1] or '0-0', ...)
   redis.call('PEXPIRE', K.events(user), kept_ms)
   redis.call('PUBLISH', K.events_bell(user), 0)
 end
