@@ -186,8 +186,10 @@ def _comparison(keys: _Keys, path: Path, operator: Operator) -> Comparison:
         raise InvalidField(
             f"{where}.{name}", Shown(f"{len(raw)} values"), f"1 to {MOST_VALUES} values for `{operator}`"
         )
-    values = dict.fromkeys(_value(f"{where}.{name}", path, operator, value) for value in raw)
-    return Comparison(path=path, operator=operator, values=tuple(values))
+    values = [_value(f"{where}.{name}", path, operator, value) for value in raw]
+    # Each once; True is 1 in Python and is not in JSON.
+    distinct = {(isinstance(value, bool), value): value for value in values}
+    return Comparison(path=path, operator=operator, values=tuple(distinct.values()))
 
 
 def _raw_values(keys: _Keys, path: Path) -> tuple[str, list[Any]]:

@@ -13,7 +13,7 @@ from pipeline.store.prompts import PromptStore
 from pipeline.store.scripts import Scripts
 from pipeline.store.walk import IndexWalk
 
-#: How a prompt looks to the one who lists. Conditions and orders see nothing else, so they cannot ask about what is hidden.
+#: What of a prompt the one who lists may search. Conditions and orders see nothing else, so they cannot ask about what is hidden.
 Show: TypeAlias = Callable[[Prompt], Mapping[str, Any]]
 
 #: Records read at a time.

@@ -66,6 +66,10 @@ def test_nothing_asked_for_lists_what_is_active(raw: Any):
             Query(order=(by("status"), by("createdAt", True))),
         ),
         ({"filters": [BY_STATUS], "count": True}, Query(conditions=(IN_STATUS,), count=True)),
+        (
+            {"filters": [{"field": "parameters.x", "operator": "in", "value": [True, 1, 1.0, True]}]},
+            Query(conditions=(compare("parameters.x", Operator.IN, True, 1),)),
+        ),
     ],
 )
 def test_the_dialect_of_the_document(raw: dict[str, Any], query: Query):

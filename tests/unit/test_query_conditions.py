@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,7 +25,12 @@ DOCUMENT: dict[str, Any] = {
     "maxRetries": 4,
     "runCount": 10,
     "fileIds": ["a", "b"],
-    "parameters": {"textToText": {"temperature": 0.5, "stop": ["x", 3, True], "seed": None, "Key": "k"}},
+    "parameters": {
+        "textToText": {"temperature": 0.5, "stop": ["x", 3, True], "seed": None, "Key": "k"},
+        "one": 1,
+        "yes": True,
+        "large": 2**53 + 1,
+    },
 }
 
 
@@ -74,6 +80,18 @@ def condition(field: str, operator: str, value: Any) -> Any:
         ("parameters.textToText.stop", "intersects", [3], True),
         ("parameters.textToText.stop", "intersects", [1], False),
         ("parameters.textToText.stop", "equals", True, True),
+        ("parameters.textToText.stop", "intersects", [1, True], True),
+        ("sync", "in", [False, True], True),
+        ("parameters.one", "in", [True, 1], True),
+        ("parameters.one", "in", [True, 1.0], True),
+        ("parameters.yes", "in", [1, True], True),
+        ("parameters.yes", "in", [1, 1.0], False),
+        # Exact beyond what a float holds.
+        ("parameters.large", "equals", 2**53 + 1, True),
+        ("parameters.large", "in", [2**53, 2**53 + 1], True),
+        ("parameters.large", "in", [2**53, 2**53 + 2], False),
+        ("parameters.large", "gt", 2**53, True),
+        ("parameters.large", "gt", 2**53 + 1, False),
         ("parameters.textToText.temperature", "intersects", [0.5], False),
         # What clients sent may be anything: nothing is converted.
         ("parameters.textToText.temperature", "equals", 0.5, True),
@@ -107,9 +125,9 @@ def test_one_of_several_fields_or_filters_is_enough():
         assert not parsed.matches({"id": "x", "status": "running", "runCount": 3})
 
 
-def test_every_key_of_the_prompt_object_can_be_filtered_on():
-    shown = {key for prompt in PROMPTS.values() for key in wire.prompt_object(prompt)}
-    assert shown <= set(FIELDS)
+def test_what_can_be_filtered_on_is_every_key_that_a_listing_searches():
+    with_files = replace(PROMPTS[Status.COMPLETED], file_ids=("file-1",), type="text", error="x", engine_parameters={})
+    assert {key for prompt in (*PROMPTS.values(), with_files) for key in wire.searched_object(prompt)} == set(FIELDS)
     kinds = {bool: Kind.FLAG, int: Kind.NUMBER, list: Kind.TEXTS, dict: Kind.ANY}
     for prompt in PROMPTS.values():
         for key, value in wire.prompt_object(prompt).items():
