@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from deployments.ingress import wire
 from pipeline.query import Narrowed, Range, narrow, parse_query
+from pipeline.query.conditions import all_match
 from pipeline.query.fields import FIELDS, Kind, nanoseconds
 from pipeline.query.order import place, sort_values
 from pipeline.states import Status
@@ -108,6 +110,59 @@ def condition(field: str, operator: str, value: Any) -> Any:
 )
 def test_conditions(field: str, operator: str, value: Any, matches: bool):
     assert condition(field, operator, value).matches(DOCUMENT) is matches
+
+
+class Counted(list[Any]):
+    """Knows how often it was gone through."""
+
+    def __init__(self, *values: Any) -> None:
+        super().__init__(values)
+        self.rounds = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.rounds += 1
+        return super().__iter__()
+
+
+class Compared(str):
+    """Knows how often it was compared."""
+
+    __hash__ = str.__hash__
+    times = 0
+
+    def __eq__(self, other: object) -> bool:
+        Compared.times += 1
+        return str(self) == other
+
+
+def test_a_list_is_gone_through_once_however_many_conditions_look_into_it():
+    found = Counted(*range(100))
+    filters = [
+        {"field": "parameters.x", "operator": operator, "value": value}
+        for operator, value in (("intersects", [*range(200, 1200)]), ("equals", 200), ("intersects", [True, 99]))
+        for _ in range(10)
+    ]
+    conditions = parse_query({"filters": [{"op": "or", "subFilters": filters}, filters[-1], filters[-1]]}).conditions
+    assert all_match(conditions, {"parameters": {"x": found}})
+    assert found.rounds == 1
+
+
+@pytest.mark.parametrize("operator", ["in", "intersects"])
+def test_a_value_is_looked_up_among_those_wanted(operator: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Compared, "times", 0)
+    values = [f"v{number}" for number in range(1000)]
+    value = Compared("v999")
+    document = {"parameters": {"x": value if operator == "in" else [value]}}
+    assert condition("parameters.x", operator, values).matches(document)
+    assert Compared.times < 10
+
+
+@pytest.mark.parametrize("found", [[], {}, [[1]], [{"a": 1}], {"a": 1}])
+def test_an_array_or_object_within_is_no_value(found: Any):
+    document = {"parameters": {"x": found}}
+    for operator in ("equals", "in", "intersects"):
+        assert not condition("parameters.x", operator, [1] if operator != "equals" else 1).matches(document)
+        assert not condition("parameters.x", operator, [None] if operator != "equals" else None).matches(document)
 
 
 def test_one_of_several_fields_or_filters_is_enough():
