@@ -174,5 +174,6 @@ def describe(error: BaseException) -> str:
 
 
 def _shorten(value: object, limit: int = 80) -> str:
-    text = repr(value)
+    # An array or object by its kind: its text may be as long, and nested as deep, as a client cares to write.
+    text = kind_of(value) if isinstance(value, list | dict) else repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -36,8 +36,9 @@ from deployments.ingress.accepted import (
     Also,
     describe_wire_object,
 )
-from deployments.ingress.body import InvalidJson, kind_of, parse, printable
+from deployments.ingress.body import kind_of
 from pipeline.errors import InvalidField, Shown
+from pipeline.json_text import InvalidJson, parse, printable
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}\Z")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\Z")

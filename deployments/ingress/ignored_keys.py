@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
-from deployments.ingress.body import printable
 from deployments.ingress.fields import WireModel, by_alias, json_inside, model_of
+from pipeline.json_text import printable
 
 #: Warnings of one reply.
 MOST_WARNINGS = 10

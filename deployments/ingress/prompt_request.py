@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from deployments.ingress.accepted import NO_CONTROLS, NOT_BLANK, Limited, Only, one_or_list
-from deployments.ingress.body import depth_exceeds, kind_of, printable
+from deployments.ingress.body import kind_of
 from deployments.ingress.fields import (
     Boolean,
     Integer,
@@ -33,6 +33,7 @@ from deployments.ingress.fields import (
 from deployments.ingress.image_request import StableDiffusion, TextToImage, image_wish
 from pipeline.engine import SamplingParameters
 from pipeline.errors import InvalidField, Shown
+from pipeline.json_text import depth_exceeds, printable
 from pipeline.priority import HIGHEST, LOWEST, NORMAL
 from pipeline.prompt_type import PromptType, infer_type
 from pipeline.submission import PromptSubmission

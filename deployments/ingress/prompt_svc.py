@@ -122,12 +122,16 @@ class PromptSvc:
         caller = principal(request)
         query = parse_query(_query(await self._body(request)))
 
+        def is_own(prompt: Prompt) -> bool:
+            return prompt.user_id == caller.user_id
+
         def show(prompt: Prompt) -> dict[str, Any]:
-            return wire.prompt_object(prompt, with_text=prompt.user_id == caller.user_id)
+            return wire.searched_object(prompt, with_text=is_own(prompt))
 
         with translated_errors():
             page = await self._listing.page(query, user_id=None if caller.is_admin else caller.user_id, show=show)
-        answer: dict[str, Any] = {"prompts": [show(prompt) for prompt in page.prompts], "count": page.count or 0}
+        prompts = [wire.prompt_object(prompt, with_text=is_own(prompt)) for prompt in page.prompts]
+        answer: dict[str, Any] = {"prompts": prompts, "count": page.count or 0}
         if page.after is not None:
             answer["after"] = page.after
         if page.is_truncated:

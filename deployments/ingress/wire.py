@@ -54,6 +54,15 @@ def prompt_object(prompt: Prompt, *, with_text: bool = True) -> dict[str, Any]:
     return result
 
 
+def searched_object(prompt: Prompt, *, with_text: bool = True) -> dict[str, Any]:
+    """What filters and orders of a listing see: the Prompt object, and the ids of its files, which clients are shown beside it
+    and not in it (contract §0.8)."""
+    result = prompt_object(prompt, with_text=with_text)
+    if with_text and prompt.file_ids:
+        result["fileIds"] = list(prompt.file_ids)
+    return result
+
+
 def message_object(message: Message) -> dict[str, Any]:
     """The chat Message object; an answer has no userId."""
     result: dict[str, Any] = {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
 
@@ -37,6 +37,21 @@ KINDS: Mapping[Operator, frozenset[Kind]] = {
 SEVERAL = frozenset({Operator.IN, Operator.INTERSECTS})
 
 
+class Lists:
+    """What the lists of one document hold. Each is gone through once, however many conditions ask: a list may have half a
+    million items, and a query a hundred conditions of a thousand values."""
+
+    def __init__(self) -> None:
+        # By identity: the document holds on to its lists.
+        self._members: dict[int, frozenset[object]] = {}
+
+    def members(self, found: list[Any]) -> frozenset[object]:
+        members = self._members.get(id(found))
+        if members is None:
+            members = self._members[id(found)] = _members(found)
+        return members
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
     """One field compared with one value, or with several."""
@@ -44,26 +59,42 @@ class Comparison:
     path: Path
     operator: Operator
     values: tuple[Value, ...]
+    #: The values, to look one up.
+    _members: frozenset[object] = field(init=False, repr=False, compare=False)
 
-    def matches(self, document: Mapping[str, Any]) -> bool:
-        """Missing is null: equal to null alone, neither more nor less than anything. Nothing is converted: "3" is not 3."""
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_members", _members(self.values))
+
+    def matches(self, document: Mapping[str, Any], lists: Lists | None = None) -> bool:
+        """Missing is null: equal to null alone, neither more nor less than anything. Nothing is converted: "3" is not 3.
+
+        ``lists`` are the document's, for several conditions on it."""
         found = self.path.read(document)
         value = self.values[0] if self.values else None
         match self.operator:
             case Operator.EQUALS:
-                return _equals(found, value)
+                return self._is_met_by_one(found, lists)
             case Operator.NOT_EQUALS:
-                return not _equals(found, value)
+                return not self._is_met_by_one(found, lists)
             case Operator.IN:
-                return any(_is_same(found, value) for value in self.values)
+                return not isinstance(found, list | dict) and _member(found) in self._members
             case Operator.INTERSECTS:
-                return isinstance(found, list) and any(_is_same(item, value) for item in found for value in self.values)
+                return isinstance(found, list) and self._meets_a_member(found, lists)
             case Operator.CONTAINS:
                 return isinstance(found, str) and isinstance(value, str) and value in found
             case Operator.STARTS_WITH:
                 return isinstance(found, str) and isinstance(value, str) and found.startswith(value)
             case _:
                 return _COMPARED[self.operator](found, value)
+
+    def _is_met_by_one(self, found: Any, lists: Lists | None) -> bool:
+        """An array equals what it contains."""
+        if isinstance(found, list):
+            return self._meets_a_member(found, lists)
+        return not isinstance(found, dict) and _member(found) in self._members
+
+    def _meets_a_member(self, found: list[Any], lists: Lists | None) -> bool:
+        return not self._members.isdisjoint((lists or Lists()).members(found))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,21 +103,30 @@ class AnyOf:
 
     conditions: tuple[Condition, ...]
 
-    def matches(self, document: Mapping[str, Any]) -> bool:
-        return any(condition.matches(document) for condition in self.conditions)
+    def matches(self, document: Mapping[str, Any], lists: Lists | None = None) -> bool:
+        lists = lists or Lists()
+        return any(condition.matches(document, lists) for condition in self.conditions)
 
 
 Condition: TypeAlias = Comparison | AnyOf
 
 
-def _equals(found: Any, value: Value) -> bool:
-    """An array equals what it contains."""
-    return any(_is_same(item, value) for item in found) if isinstance(found, list) else _is_same(found, value)
+def all_match(conditions: Iterable[Condition], document: Mapping[str, Any]) -> bool:
+    lists = Lists()
+    return all(condition.matches(document, lists) for condition in conditions)
 
 
-def _is_same(found: Any, value: Value) -> bool:
-    # True is 1 in Python and is not in JSON.
-    return isinstance(found, bool) == isinstance(value, bool) and bool(found == value)
+def _members(values: Iterable[Any]) -> frozenset[object]:
+    """What a value is compared with can be found among: no condition asks for an array or object."""
+    return frozenset(_member(value) for value in values if not isinstance(value, list | dict))
+
+
+def _member(value: Any) -> object:
+    """Two members are equal if they are the same in JSON: True is 1 in Python."""
+    return _FLAGS[value] if isinstance(value, bool) else value
+
+
+_FLAGS: Mapping[bool, object] = {False: object(), True: object()}
 
 
 def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Value], bool]:

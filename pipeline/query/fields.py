@@ -12,8 +12,9 @@ from typing import Any, TypeAlias
 
 from pipeline.errors import InvalidField, Shown, kind_of
 
-#: A value as it is compared: times are nanoseconds since the epoch, missing ones None.
-Value: TypeAlias = str | float | bool | None
+#: A value as it is compared: times are nanoseconds since the epoch, missing ones None. An integer stays one: beyond 2**53 a
+#: float is another number.
+Value: TypeAlias = str | int | float | bool | None
 
 MOST_PARTS = 16
 MOST_CHARACTERS = 256
@@ -36,7 +37,7 @@ class Kind(StrEnum):
     ANY = "any value"
 
 
-#: The keys of the Prompt object (contract 1backend §1.1).
+#: The keys of the Prompt object (contract 1backend §1.1), and ``fileIds``, which clients are shown beside it.
 FIELDS: Mapping[str, Kind] = {
     "id": Kind.TEXT,
     "threadId": Kind.TEXT,
@@ -127,9 +128,11 @@ def parse_value(where: str, path: Path, raw: object) -> Value:
     elif isinstance(raw, bool):
         value = raw
         fits = path.kind in (Kind.FLAG, Kind.ANY)
+    elif isinstance(raw, int) or (isinstance(raw, float) and math.isfinite(raw)):
+        value = raw
+        fits = path.kind in (Kind.NUMBER, Kind.ANY)
     else:
-        fits = isinstance(raw, int | float) and math.isfinite(raw) and path.kind in (Kind.NUMBER, Kind.ANY)
-        value = float(raw) if fits and isinstance(raw, int | float) else None
+        fits = False
     if not fits:
         allowed = Kind.TEXT if path.kind is Kind.TEXTS else path.kind
         if path.kind is Kind.ANY:

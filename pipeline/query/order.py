@@ -19,6 +19,7 @@ from typing import Any, Self
 import orjson
 
 from pipeline.errors import InvalidField, Shown
+from pipeline.json_text import InvalidJson, parse
 from pipeline.query.fields import Kind, Path, nanoseconds
 
 #: Texts are sorted by their beginning: a cursor carries what it stands at.
@@ -65,17 +66,19 @@ class SortedCursor:
     def parse(cls, where: str, raw: str, keys: Sequence[SortKey]) -> Self:
         """Raises InvalidField: it is not from a listing in this order."""
         try:
-            newest, oldest, values, created, seed = orjson.loads(base64.urlsafe_b64decode(raw[1:] + "=="))
+            newest, oldest, values, created, seed = parse(base64.urlsafe_b64decode(raw[1:] + "=="))
             numbers = (newest, created, 0 if oldest is None else oldest)
             if any(isinstance(number, bool) or not isinstance(number, int) for number in numbers):
+                raise ValueError
+            if not isinstance(seed, str):
                 raise ValueError
             if values is not None:
                 values = tuple(_ranked(rank, value) for rank, value in values)
                 if len(values) != len(keys):
                     raise ValueError
-        except (ValueError, TypeError, binascii.Error):
+        except (InvalidJson, ValueError, TypeError, binascii.Error):
             raise InvalidField(where, Shown("another cursor"), "the `after` of a page in the same order") from None
-        return cls(newest_us=newest, oldest_us=oldest, values=values, created_us=created, seed=str(seed))
+        return cls(newest_us=newest, oldest_us=oldest, values=values, created_us=created, seed=seed)
 
 
 def _ranked(rank: Any, value: Any) -> tuple[int, str | float]:

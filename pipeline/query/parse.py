@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from pipeline.errors import InvalidField, Shown, kind_of
+from pipeline.json_text import MAX_DEPTH, InvalidJson
+from pipeline.json_text import parse as parse_json
 from pipeline.query.conditions import KINDS, SEVERAL, AnyOf, Comparison, Condition, Operator
 from pipeline.query.fields import Kind, Path, nanoseconds, parse_path, parse_value, shown
 from pipeline.query.order import (
@@ -35,6 +35,7 @@ MOST_KEYS = 10
 MOST_DEPTH = 5
 _OPERATORS = {**{operator.value: operator for operator in Operator}, "isInList": Operator.IN}
 _OR = "or"
+_JSON_RULE = f"JSON of at most {MAX_DEPTH} levels, without NUL and lone surrogates"
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}\Z")
 ACTIVE = (Status.SCHEDULED, Status.RUNNING, Status.ERRORED)
 
@@ -115,10 +116,10 @@ class _Keys:
 def _decoded(field: str, value: Any, kind: type) -> Any:
     if isinstance(value, str):
         try:
-            value = orjson.loads(value)
-        except ValueError:
+            value = parse_json(value)
+        except InvalidJson:
             # Not shown: somewhere in it may be what a prompt says.
-            raise InvalidField(field, Shown(kind_of(value)), "JSON") from None
+            raise InvalidField(field, Shown(kind_of(value)), _JSON_RULE) from None
     if not isinstance(value, kind):
         raise InvalidField(field, Shown(kind_of(value)), "an object" if kind is dict else "an array")
     return value
@@ -185,8 +186,10 @@ def _comparison(keys: _Keys, path: Path, operator: Operator) -> Comparison:
         raise InvalidField(
             f"{where}.{name}", Shown(f"{len(raw)} values"), f"1 to {MOST_VALUES} values for `{operator}`"
         )
-    values = dict.fromkeys(_value(f"{where}.{name}", path, operator, value) for value in raw)
-    return Comparison(path=path, operator=operator, values=tuple(values))
+    values = [_value(f"{where}.{name}", path, operator, value) for value in raw]
+    # Each once; True is 1 in Python and is not in JSON.
+    distinct = {(isinstance(value, bool), value): value for value in values}
+    return Comparison(path=path, operator=operator, values=tuple(distinct.values()))
 
 
 def _raw_values(keys: _Keys, path: Path) -> tuple[str, list[Any]]:
@@ -261,8 +264,8 @@ def _after(keys: _Keys, order: tuple[SortKey, ...]) -> int | SortedCursor | None
 def _after_in_array(where: str, raw: Any) -> Any:
     if isinstance(raw, str):
         try:
-            raw = orjson.loads(raw)
-        except ValueError:
+            raw = parse_json(raw)
+        except InvalidJson:
             raise InvalidField(where, Shown("no JSON"), "a JSON array that holds the `after` of a page") from None
     if not isinstance(raw, list) or not raw:
         raise InvalidField(where, Shown("no array"), "a JSON array that holds the `after` of a page")

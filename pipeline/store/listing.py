@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from redis.asyncio import Redis
 
-from pipeline.prompt import Prompt
-from pipeline.query import LATEST_US, Narrowed, Query, Range, SortedCursor, narrow
+from pipeline.query import Narrowed, Query, Range, narrow
 from pipeline.store.indexes import Indexes
 from pipeline.store.keys import Keys
-from pipeline.store.page import Page
+from pipeline.store.page import MOST_PAGE_BYTES, Page
 from pipeline.store.prompts import PromptStore
-from pipeline.store.scan import CHUNK, Bounds, Matcher, Show, Source
+from pipeline.store.scan import Bounds, Match, Matcher, Show, Source, fit_on_a_page
 from pipeline.store.scripts import Scripts
-from pipeline.store.sorted_page import Sorter, sorted_page
-from pipeline.store.walk import count_entries
+from pipeline.store.sorted_page import sorted_page
+from pipeline.store.walk import IndexWalk, ListWalk, count_entries, measured
 
 #: Fewer rows at a time are not worth a round trip.
 _LEAST = 10
@@ -42,7 +42,8 @@ class Listing:
         self._bounds = bounds or Bounds()
 
     async def page(self, query: Query, *, user_id: str | None, show: Show) -> Page:
-        """The first ``query.limit`` matches behind the cursor. ``user_id`` None lists every user's (for admins).
+        """The first ``query.limit`` matches behind the cursor, fewer if they are long. ``user_id`` None lists every user's (for
+        admins).
 
         By creation (the default), following ``after`` to the end meets every prompt once that matches all the time, whatever is
         added or changes its status meanwhile. In other orders so for prompts whose sorted values stay the same; those
@@ -60,49 +61,53 @@ class Listing:
         if narrowed.ids is not None:
             return await self._named(query, narrowed, matcher)
         found = await self._indexes.narrowest(narrowed)
-        source = Source(
-            scripts=self._scripts, indexes=found.keys, times=narrowed.created, matcher=matcher, bounds=self._bounds
-        )
-        page = await (self._by_creation(query, source) if query.is_by_creation else sorted_page(query, source))
-        if not query.count:
-            return page
-        if narrowed.is_exact and found.is_exact:
+        walks = partial(IndexWalk, self._scripts, found.keys)
+        source = Source(walks=walks, times=narrowed.created, matcher=matcher, bounds=self._bounds)
+        page = await self._page(query, source)
+        if query.count and narrowed.is_exact and found.is_exact:
             return replace(page, count=await count_entries(self._scripts, found.keys, narrowed.created))
+        return await self._counted(page, source) if query.count else page
+
+    async def _named(self, query: Query, narrowed: Narrowed, matcher: Matcher) -> Page:
+        """Prompts by id: so few that they are sorted here."""
+        refs, is_complete = await self._indexes.named(narrowed)
+        walks = partial(ListWalk, await measured(self._scripts, refs))
+        source = Source(walks=walks, times=narrowed.created, matcher=matcher, bounds=self._bounds)
+        page = await self._page(query, source)
+        if query.count and query.after is None and page.after is None:
+            # All of them, without a second look.
+            page = replace(page, count=len(page.prompts))
+        elif query.count:
+            page = await self._counted(page, source)
+        if is_complete:
+            return page
+        return replace(page, is_truncated=True, is_count_partial=query.count)
+
+    async def _page(self, query: Query, source: Source) -> Page:
+        return await (self._by_creation(query, source) if query.is_by_creation else sorted_page(query, source))
+
+    async def _counted(self, page: Page, source: Source) -> Page:
         scan = source.scan(descending=True)
         return replace(page, count=await scan.count(), is_count_partial=not scan.has_ended)
 
     async def _by_creation(self, query: Query, source: Source) -> Page:
-        rows: list[Prompt] = []
+        found: list[Match] = []
+        size = 0
         least = _LEAST
         scan = source.scan(descending=query.is_descending, within=self._rest(query))
-        while scan.goes_on and len(rows) <= query.limit:
+        while scan.goes_on and len(found) <= query.limit and size <= MOST_PAGE_BYTES:
             # One more than is shown tells whether there is more.
-            rows += [prompt for prompt, _ in await scan.chunk(max(query.limit + 1 - len(rows), least))]
+            matches = await scan.chunk(max(query.limit + 1 - len(found), least))
+            found += matches
+            size += sum(match.bytes for match in matches)
             least *= 2  # where few match, in few round trips
-        if len(rows) > query.limit:
-            shown = rows[: query.limit]
-            return Page(prompts=shown, after=self._time_of(shown[-1].created_us))
+        prompts = [match.prompt for match in found[: fit_on_a_page(found[: query.limit])]]
+        is_short = len(prompts) < query.limit
+        if len(prompts) < len(found):
+            return Page(prompts=prompts, after=self._time_of(prompts[-1].created_us), is_truncated=is_short)
         if scan.has_ended:
-            return Page(prompts=rows)
-        return Page(prompts=rows, after=self._time_of(scan.position_us), is_truncated=len(rows) < query.limit)
-
-    async def _named(self, query: Query, narrowed: Narrowed, matcher: Matcher) -> Page:
-        """Prompts by id: so few that each is looked at."""
-        refs, is_complete = await self._indexes.named(narrowed)
-        found = [match for i in range(0, len(refs), CHUNK) for match in await matcher.read(refs[i : i + CHUNK])]
-        if query.is_by_creation:
-            rows = sorted((prompt for prompt, _ in found), key=lambda p: p.created_us, reverse=query.is_descending)
-            rest = self._rest(query)
-            rows = [prompt for prompt in rows if rest.first_us <= prompt.created_us <= rest.last_us]
-            shown = rows[: query.limit]
-            after = self._time_of(shown[-1].created_us) if len(shown) < len(rows) else None
-            page = Page(prompts=shown, after=after)
-        else:
-            sorter = Sorter(query, query.after if isinstance(query.after, SortedCursor) else None)
-            sorter.add(found)
-            page = sorter.page(newest_us=LATEST_US, oldest_us=None)
-        page = replace(page, is_truncated=not is_complete)
-        return replace(page, count=len(found), is_count_partial=not is_complete) if query.count else page
+            return Page(prompts=prompts)
+        return Page(prompts=prompts, after=self._time_of(scan.position_us), is_truncated=is_short)
 
     def _rest(self, query: Query) -> Range:
         """What comes behind the cursor of a listing by creation."""

@@ -45,6 +45,7 @@ NAMES = (
     "keep_entries",
     "keep_rendered",
     "lose",
+    "measure",
     "merge",
     "move",
     "oa_add_message",

@@ -1,8 +1,8 @@
-"""How much of a list of messages one may read at once: texts are up to a request body long."""
+"""How much of a list one may read at once: texts are up to a request body long."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -10,17 +10,22 @@ from redis.asyncio import Redis
 from pipeline.store.keys import Keys
 
 
+def count_within(lengths: Iterable[int], *, most_bytes: int) -> int:
+    """How many of these, from the first one, are together no longer than ``most_bytes``; one at least, if there is one."""
+    total = count = 0
+    for length in lengths:
+        total += length
+        if total > most_bytes and count:
+            break
+        count += 1
+    return count
+
+
 async def first_within(client: Redis, keys: Keys, user_id: str, ids: Sequence[str], *, most_bytes: int) -> int:
-    """How many of these messages, from the first one, are together no longer than ``most_bytes``; one at least, if there is
-    one."""
+    """How many of these messages fit, see ``count_within``."""
     pipe = client.pipeline(transaction=False)
     for message_id in ids:
         for field in ("text", "meta"):
             pipe.hstrlen(keys.message(f"{user_id}/{message_id}"), field)
     lengths: list[Any] = await pipe.execute() if ids else []
-    total = 0
-    for count, pair in enumerate(zip(lengths[::2], lengths[1::2], strict=True)):
-        total += sum(pair)
-        if total > most_bytes and count:
-            return count
-    return len(ids)
+    return count_within((sum(pair) for pair in zip(lengths[::2], lengths[1::2], strict=True)), most_bytes=most_bytes)

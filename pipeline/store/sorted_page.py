@@ -7,15 +7,14 @@ window the order is the one asked for; where they do not, each window is sorted 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from pipeline.errors import StoreUnavailable
-from pipeline.prompt import Prompt
 from pipeline.query import Query, Range, SortedCursor
 from pipeline.query.order import place, sort_values
-from pipeline.store.page import Page
-from pipeline.store.scan import Source
+from pipeline.store.page import MOST_PAGE_BYTES, Page
+from pipeline.store.scan import Match, Source, fit_on_a_page
 
 #: A window may take this many times longer when a later page is sorted from it again; it has hardly more rows.
 PATIENCE = 5
@@ -31,41 +30,52 @@ class Sorter:
         self._behind = None
         if cursor is not None and cursor.values is not None:
             self._behind = place(self._keys, cursor.values, cursor.created_us)
-        #: (place, values, prompt)
-        self._kept: list[tuple[Any, Any, Prompt]] = []
+        #: (place, values, match)
+        self._kept: list[tuple[Any, Any, Match]] = []
+        self._kept_bytes = 0
         #: Creation of the newest one seen.
         self.newest_us: int | None = None
 
-    def add(self, found: Iterable[tuple[Prompt, Mapping[str, Any]]]) -> None:
-        for prompt, document in found:
-            self.newest_us = max(self.newest_us or 0, prompt.created_us)
-            values = sort_values(self._keys, document, self.seed)
-            at = place(self._keys, values, prompt.created_us)
+    def add(self, found: Iterable[Match]) -> None:
+        for match in found:
+            created_us = match.prompt.created_us
+            self.newest_us = max(self.newest_us or 0, created_us)
+            values = sort_values(self._keys, match.document, self.seed)
+            at = place(self._keys, values, created_us)
             if self._behind is None or at > self._behind:
-                self._kept.append((at, values, prompt))
-        if len(self._kept) > 2 * self._limit:
-            self._cut(self._limit + 1)
+                self._kept.append((at, values, match))
+                self._kept_bytes += match.bytes
+        if len(self._kept) > 2 * self._limit or self._kept_bytes > MOST_PAGE_BYTES:
+            self._cut()
 
-    def _cut(self, most: int) -> None:
+    def _cut(self) -> int:
+        """Keeps a page, and one more that tells whether there is more. Returns how many are on the page."""
         self._kept.sort(key=lambda kept: kept[0])
-        del self._kept[most:]
+        shown = fit_on_a_page(match for *_, match in self._kept[: self._limit])
+        del self._kept[shown + 1 :]
+        self._kept_bytes = sum(match.bytes for *_, match in self._kept)
+        return shown
 
     def page(self, *, newest_us: int, oldest_us: int | None) -> Page:
         """The first ones; the window is what a cursor will begin with."""
-        self._cut(self._limit + 1)
-        shown = self._kept[: self._limit]
+        shown = self._kept[: self._cut()]
         after = None
+        is_cut_short = len(shown) < min(self._limit, len(self._kept))
         if len(self._kept) > len(shown):
             _, values, last = shown[-1]
             after = SortedCursor(
-                newest_us=newest_us, oldest_us=oldest_us, values=values, created_us=last.created_us, seed=self.seed
+                newest_us=newest_us,
+                oldest_us=oldest_us,
+                values=values,
+                created_us=last.prompt.created_us,
+                seed=self.seed,
             )
         elif oldest_us is not None:
             after = SortedCursor(newest_us=oldest_us - 1, oldest_us=None, values=None, seed=self.seed)
         return Page(
-            prompts=[prompt for *_, prompt in shown],
+            prompts=[match.prompt for *_, match in shown],
             after=None if after is None else str(after),
-            is_truncated=oldest_us is not None,
+            is_truncated=oldest_us is not None or is_cut_short,
         )
 
 

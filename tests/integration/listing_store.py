@@ -72,7 +72,7 @@ class Store:
 
 def as_seen_by(user: str) -> Any:
     def show(prompt: Prompt) -> Mapping[str, Any]:
-        return wire.prompt_object(prompt, with_text=prompt.user_id == user)
+        return wire.searched_object(prompt, with_text=prompt.user_id == user)
 
     return show
 
@@ -82,7 +82,7 @@ async def pages(
     raw: dict[str, Any],
     *,
     user_id: str | None = None,
-    show: Any = wire.prompt_object,
+    show: Any = wire.searched_object,
     between: Callable[[], Awaitable[object]] | None = None,
 ) -> list[Page]:
     """All pages of a query, each asked for with the cursor of the one before, as a client would; ``between`` two of them

@@ -66,6 +66,26 @@ async def test_many_threads_at_once_are_one_listing(store: Store) -> None:
     assert found[0].count == 60
 
 
+async def test_prompts_are_found_by_their_files(store: Store) -> None:
+    await store.accept("ann", "bare")
+    await store.accept("ann", "with", file_ids=("file-1", "file-2"))
+    for operator, value, right in (
+        ("equals", "file-2", ["with"]),
+        ("intersects", ["file-0", "file-1"], ["with"]),
+        ("notEquals", "file-1", ["bare"]),
+        ("equals", None, ["bare"]),
+    ):
+        raw = {"filters": [{"field": "fileIds", "operator": operator, "value": value}]}
+        assert ids(await pages(store.listing(), raw, user_id="ann")) == right
+
+
+async def test_a_seed_that_a_float_cannot_hold_is_found(store: Store) -> None:
+    for seed in (2**53, 2**53 + 1):
+        await store.accept("ann", f"{seed}", parameters={"textToText": {"seed": seed}})
+    raw = {"filters": [{"field": "parameters.textToText.seed", "operator": "equals", "value": 2**53 + 1}]}
+    assert ids(await pages(store.listing(), raw, user_id="ann")) == [f"{2**53 + 1}"]
+
+
 # -- admins -----------------------------------------------------------------------------------------------------------------
 
 
@@ -115,6 +135,7 @@ async def test_a_user_sees_nothing_of_others_whatever_is_asked(store: Store) -> 
         {"field": "parameters.textToText.template", "operator": "containsSubstring", "value": "canary"},
         {"field": "parameters.textToText", "operator": "notEquals", "value": None},
         {"field": "engineParameters.llamaCpp.template", "operator": "startsWith", "value": "canary"},
+        {"field": "fileIds", "operator": "equals", "value": "file-canary"},
     ],
 )
 async def test_filters_on_texts_tell_an_admin_nothing_about_the_prompts_of_others(
@@ -123,6 +144,7 @@ async def test_filters_on_texts_tell_an_admin_nothing_about_the_prompts_of_other
     templates = {
         "parameters": {"textToText": {"template": "canary {prompt}"}},
         "engine_parameters": {"llamaCpp": {"template": "canary {prompt}"}},
+        "file_ids": ("file-canary",),
     }
     await store.accept("bob", "his", prompt="canary song", **templates)
     await store.accept("ann", "hers", prompt="canary song", **templates)

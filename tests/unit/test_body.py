@@ -12,8 +12,9 @@ from starlette.responses import JSONResponse
 
 from deployments.ingress.auth import Access, Gate, GuardedRoute
 from deployments.ingress.bearers import Bearers
-from deployments.ingress.body import MAX_DEPTH, InvalidJson, depth_exceeds, parse_object, read_json
+from deployments.ingress.body import parse_object, read_json
 from deployments.ingress.web import web_app
+from pipeline.json_text import MAX_DEPTH, InvalidJson, depth_exceeds
 
 LIMIT = 1024 * 1024
 

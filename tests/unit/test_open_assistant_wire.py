@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from starlette.exceptions import HTTPException
 
-from deployments.ingress.body import InvalidJson
 from deployments.ingress.doors.open_assistant import wire
 from deployments.ingress.doors.open_assistant.bodies import ChatsQuery, Sampling
 from deployments.ingress.doors.open_assistant.errors import Refused, error_reply, invalid
@@ -16,6 +15,7 @@ from deployments.ingress.doors.open_assistant.events import Spoken
 from deployments.ingress.doors.open_assistant.wire import Told
 from pipeline.chat_tree import Chat, ChatMessage, Report, ReportType, Role
 from pipeline.errors import InvalidField, ServerError, StoreUnavailable
+from pipeline.json_text import InvalidJson
 from pipeline.prompt import Prompt
 from pipeline.states import Status
 from tests.unit.snapshot import check_json

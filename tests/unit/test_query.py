@@ -1,5 +1,6 @@
 """Reading a query: both dialects, and what is refused."""
 
+import base64
 import json
 from typing import Any
 
@@ -65,6 +66,10 @@ def test_nothing_asked_for_lists_what_is_active(raw: Any):
             Query(order=(by("status"), by("createdAt", True))),
         ),
         ({"filters": [BY_STATUS], "count": True}, Query(conditions=(IN_STATUS,), count=True)),
+        (
+            {"filters": [{"field": "parameters.x", "operator": "in", "value": [True, 1, 1.0, True]}]},
+            Query(conditions=(compare("parameters.x", Operator.IN, True, 1),)),
+        ),
     ],
 )
 def test_the_dialect_of_the_document(raw: dict[str, Any], query: Query):
@@ -192,7 +197,7 @@ REFUSALS = {
     "second filter": ({"filters": [BY_STATUS, 5]}, "query.filters.1: got a number"),
     "too many filters": ({"filters": [BY_STATUS] * 101}, "query.filters.100: got one more filter, allowed is 100"),
     "filters too deep": (nested(6), "query.filters.0.subFilters.0.subFilters.0"),
-    "or of nothing": ({"filters": [{"operator": "or"}]}, "query.filters.0.subFilters: got []"),
+    "or of nothing": ({"filters": [{"operator": "or"}]}, "query.filters.0.subFilters: got an array"),
     "or in an or": (
         {"filters": [{"op": "or", "subFilters": [{"field": "x", "op": "equals"}]}]},
         "query.filters.0.subFilters.0.field: got 'x'",
@@ -200,7 +205,7 @@ REFUSALS = {
     "field unknown": (only(field="mood"), "query.filters.0.field: got 'mood', allowed is one of id, threadId, status"),
     "field unknown to clients": (only(field="place"), "query.filters.0.field: got 'place'"),
     "field missing": ({"filters": [{"operator": "equals"}]}, "query.filters.0.field: got None"),
-    "field a list": (only(field=["status"]), "query.filters.0.field: got ['status']"),
+    "field a list": (only(field=["status"]), "query.filters.0.field: got an array"),
     "field too deep": (only(field="parameters" + ".x" * 17), "query.filters.0.field"),
     "field below a text": (
         only(field="status.x"),
@@ -216,7 +221,7 @@ REFUSALS = {
     ),
     "op unknown": (only(op="like"), "query.filters.0.op: got 'like', allowed is one of equals"),
     "operator missing": ({"filters": [{"field": "id", "value": "x"}]}, "query.filters.0.operator: got None"),
-    "operator a list": (only(operator=["in"]), "query.filters.0.operator: got ['in']"),
+    "operator a list": (only(operator=["in"]), "query.filters.0.operator: got an array"),
     "operator for another kind": (
         only(field="sync", operator="gt"),
         "query.filters.0.operator: got 'gt', allowed is one of equals, notEquals, in for sync",
@@ -266,7 +271,10 @@ REFUSALS = {
     ),
     "values empty": (only(operator="in", value=[]), "query.filters.0.value: got 0 values, allowed is 1 to 1000 values"),
     "values too many": (only(field="id", operator="in", value=["x"] * 1001), "query.filters.0.value: got 1001 values"),
-    "two values for equals": (only(value=["running", "errored"]), "query.filters.0.value: got ['running', 'errored']"),
+    "two values for equals": (
+        only(value=["running", "errored"]),
+        "query.filters.0.value: got an array, allowed is one value",
+    ),
     "valuesJson no JSON": (
         only(valuesJson="x"),
         "query.filters.0.valuesJson: got a string of 1 characters, allowed is JSON",
@@ -289,7 +297,7 @@ REFUSALS = {
         order(sortingType="natural"),
         "query.orderBy.0.sortingType: got 'natural', allowed is one of '', 'numeric'",
     ),
-    "sortingType a list": (order(sortingType=["text"]), "query.orderBy.0.sortingType: got ['text']"),
+    "sortingType a list": (order(sortingType=["text"]), "query.orderBy.0.sortingType: got an array"),
     "sortingType of a time": (
         order(sortingType="numeric"),
         "query.orderBy.0.sortingType: got 'numeric', allowed is 'date'",
@@ -323,9 +331,45 @@ def test_a_refusal_names_the_field_and_what_is_allowed(name: str):
     assert refused.value.status == 400
 
 
-def _cursor(state: Any) -> str:
-    import base64
+DEEP = "[" * 1000 + "]" * 1000
 
+
+@pytest.mark.parametrize(
+    ("raw", "field"),
+    [
+        (f'{{"limit":{DEEP}}}', "query"),
+        (f'{{"filters":[{{"field":{DEEP}}}]}}', "query"),
+        ({"filters": DEEP}, "query.filters"),
+        (only(valuesJson=DEEP), "query.filters.0.valuesJson"),
+        ({"orderBy": DEEP}, "query.orderBy"),
+        ('{"filters":"[\\u0000]"}', "query"),
+        (only(valuesJson='["a\\u0000"]'), "query.filters.0.valuesJson"),
+        (only(valuesJson='["\\ud800"]'), "query.filters.0.valuesJson"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_json_text_in_a_query_has_the_bounds_of_a_body(raw: Any, field: str):
+    with pytest.raises(InvalidField) as refused:
+        parse_query(raw)
+    assert refused.value.message.startswith(f"{field}: got a string of ")
+    assert "allowed is JSON of at most 64 levels, without NUL" in refused.value.message
+
+
+@pytest.mark.parametrize("after", [DEEP, '["a\\u0000"]'], ids=["deep", "NUL"])
+def test_a_cursor_in_json_text_has_the_bounds_of_a_body(after: str):
+    with pytest.raises(InvalidField, match=r"query\.afterJson: got no JSON"):
+        parse_query({"afterJson": after})
+
+
+def test_an_error_names_a_nested_value_by_its_kind():
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert InvalidField("x", deep, "y").message == "x: got an array, allowed is y"
+    assert InvalidField("x", {"a": deep}, "y").message == "x: got an object, allowed is y"
+
+
+def _cursor(state: Any) -> str:
     return "~" + base64.urlsafe_b64encode(json.dumps(state).encode()).decode()
 
 
@@ -347,6 +391,9 @@ def _cursor(state: Any) -> str:
         _cursor([1, None, [5], 0, ""]),
         _cursor([1, None, 5, 0, ""]),
         _cursor([10**400, None, None, 0, ""]),
+        _cursor([1, None, None, 0, 7]),
+        # Such a text costs Python's own JSON and ``str`` more levels than they have.
+        "~" + base64.urlsafe_b64encode(f"[1,null,null,0,{'[' * 1000}{']' * 1000}]".encode()).decode(),
     ],
 )
 def test_an_invented_cursor_is_refused(after: str):

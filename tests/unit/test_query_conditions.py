@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from deployments.ingress import wire
 from pipeline.query import Narrowed, Range, narrow, parse_query
+from pipeline.query.conditions import all_match
 from pipeline.query.fields import FIELDS, Kind, nanoseconds
 from pipeline.query.order import place, sort_values
 from pipeline.states import Status
@@ -24,7 +27,12 @@ DOCUMENT: dict[str, Any] = {
     "maxRetries": 4,
     "runCount": 10,
     "fileIds": ["a", "b"],
-    "parameters": {"textToText": {"temperature": 0.5, "stop": ["x", 3, True], "seed": None, "Key": "k"}},
+    "parameters": {
+        "textToText": {"temperature": 0.5, "stop": ["x", 3, True], "seed": None, "Key": "k"},
+        "one": 1,
+        "yes": True,
+        "large": 2**53 + 1,
+    },
 }
 
 
@@ -74,6 +82,18 @@ def condition(field: str, operator: str, value: Any) -> Any:
         ("parameters.textToText.stop", "intersects", [3], True),
         ("parameters.textToText.stop", "intersects", [1], False),
         ("parameters.textToText.stop", "equals", True, True),
+        ("parameters.textToText.stop", "intersects", [1, True], True),
+        ("sync", "in", [False, True], True),
+        ("parameters.one", "in", [True, 1], True),
+        ("parameters.one", "in", [True, 1.0], True),
+        ("parameters.yes", "in", [1, True], True),
+        ("parameters.yes", "in", [1, 1.0], False),
+        # Exact beyond what a float holds.
+        ("parameters.large", "equals", 2**53 + 1, True),
+        ("parameters.large", "in", [2**53, 2**53 + 1], True),
+        ("parameters.large", "in", [2**53, 2**53 + 2], False),
+        ("parameters.large", "gt", 2**53, True),
+        ("parameters.large", "gt", 2**53 + 1, False),
         ("parameters.textToText.temperature", "intersects", [0.5], False),
         # What clients sent may be anything: nothing is converted.
         ("parameters.textToText.temperature", "equals", 0.5, True),
@@ -92,6 +112,59 @@ def test_conditions(field: str, operator: str, value: Any, matches: bool):
     assert condition(field, operator, value).matches(DOCUMENT) is matches
 
 
+class Counted(list[Any]):
+    """Knows how often it was gone through."""
+
+    def __init__(self, *values: Any) -> None:
+        super().__init__(values)
+        self.rounds = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.rounds += 1
+        return super().__iter__()
+
+
+class Compared(str):
+    """Knows how often it was compared."""
+
+    __hash__ = str.__hash__
+    times = 0
+
+    def __eq__(self, other: object) -> bool:
+        Compared.times += 1
+        return str(self) == other
+
+
+def test_a_list_is_gone_through_once_however_many_conditions_look_into_it():
+    found = Counted(*range(100))
+    filters = [
+        {"field": "parameters.x", "operator": operator, "value": value}
+        for operator, value in (("intersects", [*range(200, 1200)]), ("equals", 200), ("intersects", [True, 99]))
+        for _ in range(10)
+    ]
+    conditions = parse_query({"filters": [{"op": "or", "subFilters": filters}, filters[-1], filters[-1]]}).conditions
+    assert all_match(conditions, {"parameters": {"x": found}})
+    assert found.rounds == 1
+
+
+@pytest.mark.parametrize("operator", ["in", "intersects"])
+def test_a_value_is_looked_up_among_those_wanted(operator: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Compared, "times", 0)
+    values = [f"v{number}" for number in range(1000)]
+    value = Compared("v999")
+    document = {"parameters": {"x": value if operator == "in" else [value]}}
+    assert condition("parameters.x", operator, values).matches(document)
+    assert Compared.times < 10
+
+
+@pytest.mark.parametrize("found", [[], {}, [[1]], [{"a": 1}], {"a": 1}])
+def test_an_array_or_object_within_is_no_value(found: Any):
+    document = {"parameters": {"x": found}}
+    for operator in ("equals", "in", "intersects"):
+        assert not condition("parameters.x", operator, [1] if operator != "equals" else 1).matches(document)
+        assert not condition("parameters.x", operator, [None] if operator != "equals" else None).matches(document)
+
+
 def test_one_of_several_fields_or_filters_is_enough():
     fields = {"fields": ["id", "prompt"], "op": "containsSubstring", "valuesJson": '["AI"]'}
     either = {
@@ -107,9 +180,9 @@ def test_one_of_several_fields_or_filters_is_enough():
         assert not parsed.matches({"id": "x", "status": "running", "runCount": 3})
 
 
-def test_every_key_of_the_prompt_object_can_be_filtered_on():
-    shown = {key for prompt in PROMPTS.values() for key in wire.prompt_object(prompt)}
-    assert shown <= set(FIELDS)
+def test_what_can_be_filtered_on_is_every_key_that_a_listing_searches():
+    with_files = replace(PROMPTS[Status.COMPLETED], file_ids=("file-1",), type="text", error="x", engine_parameters={})
+    assert {key for prompt in (*PROMPTS.values(), with_files) for key in wire.searched_object(prompt)} == set(FIELDS)
     kinds = {bool: Kind.FLAG, int: Kind.NUMBER, list: Kind.TEXTS, dict: Kind.ANY}
     for prompt in PROMPTS.values():
         for key, value in wire.prompt_object(prompt).items():

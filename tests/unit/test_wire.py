@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import SimpleNamespace
@@ -176,6 +176,8 @@ class Stub:
         self.position = position
         self.events = events
         self.listed = Page(prompts=[])
+        #: What conditions saw of the prompts that were listed.
+        self.searched: list[Mapping[str, Any]] = []
         self.asked: list[Any] = []
 
     async def submit(self, user_id: str, submission: Any) -> Accepted:
@@ -198,8 +200,9 @@ class Stub:
 
     async def page(self, query: Query, *, user_id: str | None, show: Any) -> Page:
         self.asked.append((query, user_id))
-        prompts = [PROMPTS[Status.RUNNING], replace(WAITING, id="prom-2", user_id="usr-2")]
-        assert [show(prompt)["prompt"] for prompt in prompts] == [WAITING.prompt, ""]
+        with_files = replace(PROMPTS[Status.RUNNING], file_ids=("file-1",))
+        prompts = [with_files, replace(WAITING, id="prom-2", user_id="usr-2", file_ids=("file-2",))]
+        self.searched = [show(prompt) for prompt in prompts]
         return replace(self.listed, prompts=prompts, count=17 if query.count else None)
 
     async def get(self, user_id: str, message_id: str) -> Message:
@@ -294,6 +297,14 @@ async def test_a_list():
     assert reply.status_code == 200
     check_json("list", reply.json())
     assert stub.asked[0][1] is None
+    assert [document["prompt"] for document in stub.searched] == [WAITING.prompt, ""]
+
+
+async def test_a_list_is_searched_for_files_that_its_prompts_do_not_show_and_not_for_those_of_others():
+    stub = Stub()
+    reply = await client(stub, "admin").post("/prompt-svc/prompts", json={"query": {}})
+    assert [document.get("fileIds") for document in stub.searched] == [["file-1"], None]
+    assert not any("fileIds" in prompt for prompt in reply.json()["prompts"])
 
 
 async def test_a_list_that_goes_on_and_one_that_was_not_looked_through_to_its_end():

@@ -14,6 +14,13 @@ local function contains(list, from, value)
   return false
 end
 
+-- Length of what a client wrote into a prompt; all else that a listing reads of it is short.
+local function text_bytes(ref)
+  local key = K.prompt(ref)
+  return redis.call('HSTRLEN', key, 'prompt') + redis.call('HSTRLEN', key, 'parameters')
+    + redis.call('HSTRLEN', key, 'engine_parameters')
+end
+
 -- Fields of a prompt that most transitions need.
 local function load_prompt(ref)
   local v = redis.call('HMGET', K.prompt(ref), 'status', 'fence', 'user', 'thread', 'model', 'priority', 'created', 'place',

@@ -14,7 +14,7 @@ from starlette.types import Send
 
 from deployments.ingress.auth import Gate, GuardedRoute, Permission, principal
 from deployments.ingress.bearers import Bearers
-from deployments.ingress.body import InvalidJson, read_json
+from deployments.ingress.body import read_json
 from deployments.ingress.doors.door import Door
 from deployments.ingress.doors.llm_inference.generation import Generated, Generator, NotInTime, words
 from deployments.ingress.doors.llm_inference.replies import END, WhileConnected, error_reply, part, start
@@ -31,6 +31,7 @@ from deployments.settings import Settings
 from pipeline.accounts import Account
 from pipeline.delta import DeltaKind
 from pipeline.errors import ClientError, ServerError, Unauthorized
+from pipeline.json_text import InvalidJson
 from pipeline.prompt import Prompt
 
 #: Texts of at most so many tokens are generated before their reply begins, so that its status tells whether they are cut.

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 
-from deployments.ingress.body import parse, read_body
+from deployments.ingress.body import read_body
 from deployments.ingress.doors.open_assistant.errors import invalid, invalid_request
 from pipeline.chat_tree import ReportType
 from pipeline.engine import SamplingParameters
+from pipeline.json_text import parse
 
 #: Tokens of an answer where nothing else is said.
 DEFAULT_NEW_TOKENS = 1024

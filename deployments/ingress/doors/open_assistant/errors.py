@@ -12,8 +12,8 @@ from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from deployments.ingress.body import InvalidJson
 from pipeline.errors import ClientError, PromptSvcError
+from pipeline.json_text import InvalidJson
 
 #: pydantic 2's name of a problem -> the words and the name that pydantic 1 has for it. ``{}`` is filled from the context.
 _WORDS: dict[str, tuple[str, str]] = {

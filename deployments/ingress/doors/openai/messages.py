@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deployments.ingress.body import InvalidJson, parse
 from deployments.ingress.doors.openai.errors import unsupported
 from pipeline.errors import InvalidField, Shown, kind_of
+from pipeline.json_text import InvalidJson, parse
 
 MOST_MESSAGES = 1000
 _ROLES = ("developer", "system", "user", "assistant", "tool")

@@ -7,9 +7,10 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from deployments.ingress.body import InvalidJson, parse_object, read_body
+from deployments.ingress.body import parse_object, read_body
 from deployments.ingress.doors.semoss.errors import check_characters
 from pipeline.errors import ClientError
+from pipeline.json_text import InvalidJson
 
 MOST_FIELDS = 32
 
