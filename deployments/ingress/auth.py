@@ -217,7 +217,8 @@ class RawPath:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         raw = scope.get("raw_path")
         if scope["type"] == "http" and raw:
-            scope = {**scope, "path": raw.decode("latin-1")}
+            # In place: what routing adds to a copy, those in front (``ErrorBoundary``) would not see.
+            scope["path"] = raw.decode("latin-1")
         await self._app(scope, receive, send)
 
 

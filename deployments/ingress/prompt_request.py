@@ -8,10 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-import orjson
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
-from jsonschema.validators import validator_for
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
@@ -31,9 +27,10 @@ from deployments.ingress.fields import (
     json_inside,
 )
 from deployments.ingress.image_request import StableDiffusion, TextToImage, image_wish
+from deployments.ingress.json_schema import SCHEMA_RULE, check_schema
 from pipeline.engine import SamplingParameters
 from pipeline.errors import InvalidField, Shown
-from pipeline.json_text import depth_exceeds, printable
+from pipeline.json_text import printable
 from pipeline.priority import HIGHEST, LOWEST, NORMAL
 from pipeline.prompt_type import PromptType, infer_type
 from pipeline.submission import PromptSubmission
@@ -48,15 +45,11 @@ from pipeline.template import (
     variables_of,
 )
 
-#: Bytes and levels of a JSON schema: the engine compiles it to a grammar, which costs far more than its size.
-MAX_SCHEMA_BYTES = 32 * 1024
-MAX_SCHEMA_DEPTH = 32
 #: Above every context and every vocabulary; the engine's tensors hold 32 bits.
 _MAX_TOKENS = 1_000_000
 
 _ID_RULE = "a string of 1 to 256 characters without control characters"
 _FILES_RULE = "at most 16 ids of files: a string of 1 to 256 characters, or a list of them"
-_SCHEMA_RULE = f"a valid JSON schema: an object of at most {MAX_SCHEMA_BYTES} bytes and {MAX_SCHEMA_DEPTH} levels"
 _STOP_RULE = "a string of 1 to 256 characters, or a list of at most 16 of them"
 _STOP_STRING = {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 256}, {"type": ["number", "boolean"]}]}
 _TEMPLATE_RULE = f"a string that contains {PLACEHOLDER}"
@@ -94,17 +87,6 @@ def _file_ids(value: tuple[str, ...]) -> tuple[str, ...]:
     return ids
 
 
-def check_schema(value: dict[str, Any]) -> dict[str, Any]:
-    """The schema itself. Raises ValueError with what is allowed."""
-    if depth_exceeds(value, MAX_SCHEMA_DEPTH) or len(orjson.dumps(value)) > MAX_SCHEMA_BYTES:
-        raise ValueError(_SCHEMA_RULE)
-    try:
-        validator_for(value, default=Draft202012Validator).check_schema(value)
-    except (SchemaError, RecursionError):
-        raise ValueError(_SCHEMA_RULE) from None
-    return value
-
-
 Id = Annotated[
     Text,
     AfterValidator(_opaque_id),
@@ -127,7 +109,7 @@ Stop = Annotated[
     Strings, AfterValidator(_stop_strings), Only(one_or_list(_STOP_STRING, maxItems=16)), Field(description=_STOP_RULE)
 ]
 FileIds = Annotated[Strings, AfterValidator(_file_ids), Field(description=_FILES_RULE)]
-Schema = Annotated[Object, AfterValidator(check_schema), Field(description=_SCHEMA_RULE)]
+Schema = Annotated[Object, AfterValidator(check_schema), Field(description=SCHEMA_RULE)]
 Priority = Annotated[Integer, Field(ge=LOWEST, le=HIGHEST, description=f"an integer from {LOWEST} to {HIGHEST}")]
 Variables = Annotated[
     dict[str, PrivateText],

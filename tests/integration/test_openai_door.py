@@ -416,3 +416,27 @@ def test_another_users_completion_is_as_unknown_as_any(
     # A prompt of another API is no chat completion.
     other = alice.post("/prompt-svc/prompt", json={"prompt": "hi"}).json()["prompt"]["id"]
     error_of(alice.get(f"/v1/chat/completions/{other}"), 404)
+
+
+NOTE = {"object": "chat.completion", "choice": 0, "choices": 1}
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "chat.completion",
+        {**NOTE, "choices": "abc"},
+        {**NOTE, "choices": [1]},
+        {**NOTE, "choices": 1e300},
+        {**NOTE, "choice": "0"},
+        {**NOTE, "metadata": [1]},
+        {**NOTE, "metadata": {"a": 1}},
+        {**NOTE, "serviceTier": {}},
+    ],
+    ids=str,
+)
+def test_a_prompt_with_a_note_of_another_shape_is_no_completion(alice: httpx.Client, note: Any):
+    sent = {"prompt": "hi", "sync": True, "parameters": {"openai": note}}
+    prompt_id = alice.post("/prompt-svc/prompt", json=sent).json()["prompt"]["id"]
+    for method in ("GET", "DELETE"):
+        error_of(alice.request(method, f"/v1/chat/completions/{prompt_id}"), 404)

@@ -125,6 +125,7 @@ async def test_a_session_ends_by_itself_and_the_store_holds_no_cookie(visitor: B
         {"sec-fetch-site": "same-site"},
         {"origin": "https://evil.example"},
         {"origin": "null"},
+        {"origin": "http://["},
     ],
 )
 async def test_another_site_cannot_use_the_cookie(visitor: Browser, headers: dict[str, str]):

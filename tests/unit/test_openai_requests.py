@@ -29,6 +29,10 @@ TOOL = {
     "type": "function",
     "function": {"name": "paint", "description": "Paints", "parameters": {"type": "object", "properties": {}}},
 }
+LARGE_TOOL = {
+    "type": "function",
+    "function": {"name": "paint", "parameters": {"type": "object", "description": CANARY * 1500}},
+}
 PAINT = {"type": "function", "function": {"name": "paint"}}
 
 
@@ -202,6 +206,13 @@ def test_tiers_are_priorities(tier: str | None, priority: int):
         ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": CANARY}}}]},
             "tools.0.function.parameters"),
         ({"tools": [TOOL] * 129}, "tools"),
+        ({"tools": [{"type": "function"}] * 129}, "tools"),
+        ({"tools": [LARGE_TOOL] * 9}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"$schema": 1}}}]},
+            "tools.0.function.parameters"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "strict": CANARY}}]}, "tools.0.function.strict"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"$schema": {}}}}},
+            "response_format.json_schema.schema"),
         ({"tools": [TOOL], "tool_choice": "must"}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
         ({"tool_choice": "required"}, "tool_choice"),

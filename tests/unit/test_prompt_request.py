@@ -314,6 +314,18 @@ def test_the_engines_schema_goes_first():
     assert both.sampling.json_schema == {"b": 1}
 
 
+@pytest.mark.parametrize("schema", [{"$schema": 1}, {"$schema": {}}, {"pattern": "a{4294967295}"}])
+def test_a_schema_that_is_none_is_refused_by_field(schema: dict[str, Any]):
+    for path, body in {
+        "parameters.textToText.jsonSchema": {"parameters": {"textToText": {"jsonSchema": schema}}},
+        "engineParameters.vllm.guided_json": {"engineParameters": {"vllm": {"guided_json": schema}}},
+        "engineParameters.vllm.structured_outputs.json": {
+            "engineParameters": {"vllm": {"structured_outputs": {"json": schema}}}
+        },
+    }.items():
+        assert refusal(**body).startswith(f"{path}: got an object, allowed is a valid JSON schema")
+
+
 def test_a_schema_too_deep_is_refused():
     schema: dict[str, Any] = {}
     for _ in range(33):

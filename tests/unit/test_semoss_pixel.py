@@ -244,6 +244,7 @@ def test_parameters_become_sampling():
         ({"max_new_tokens": 0}, "max_new_tokens: got 0"),
         ({"stream": "maybe"}, "stream: got"),
         ({"schema": {"type": 1}}, "schema: got an object"),
+        ({"schema": {"maximum": 99999999999999999999}}, "schema: got an object"),
         ({"full_prompt": []}, "full_prompt: got 0 of them"),
         ({"full_prompt": 1}, "full_prompt: got a number"),
         ({"full_prompt": ["x"]}, "full_prompt: got an array"),

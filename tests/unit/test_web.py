@@ -351,6 +351,16 @@ async def test_a_broken_stream_is_cut_and_logged_without_its_text(
     assert CANARY not in caplog.text
 
 
+@pytest.mark.parametrize("error", [ValueError(CANARY), redis_errors.TimeoutError(CANARY)], ids=type)
+async def test_a_failure_is_logged_with_its_route_and_not_with_what_was_sent(
+    client: httpx.AsyncClient, error: Exception, caplog: pytest.LogCaptureFixture
+):
+    FAILURES["secret-name"] = error
+    await client.post("/fail/secret-name")
+    assert "POST /fail/{name}" in caplog.text
+    assert "secret-name" not in caplog.text
+
+
 async def test_a_client_that_left_is_not_answered(client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture):
     FAILURES["left"] = ClientDisconnect()
     with pytest.raises(AssertionError):  # httpx insists on a reply

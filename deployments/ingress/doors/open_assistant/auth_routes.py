@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -13,6 +13,7 @@ from deployments.ingress.doors.door import Door
 from deployments.ingress.doors.open_assistant.errors import Refused, invalid
 from deployments.ingress.doors.open_assistant.replies import json_reply
 from deployments.ingress.doors.open_assistant.users import Users, is_of_door, name_of
+from deployments.ingress.origin import is_from_another_site
 from pipeline.store.chat_trees import ChatTreeStore
 from pipeline.store.connection import translated_errors
 
@@ -108,6 +109,5 @@ class AuthRoutes:
 def _refuse_other_sites(request: Request) -> None:
     """A page from elsewhere, open in a browser on the machine of a service that is there for this machine alone, must not get a
     token. Raises Refused."""
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+    if is_from_another_site(request):
         raise Refused(403, "Debug auth is not allowed from other sites")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,7 +21,7 @@ from deployments.ingress.doors.openai.completion_request import parse_completion
 from deployments.ingress.doors.openai.errors import OpenAiError, error_reply, model_not_found
 from deployments.ingress.doors.openai.images import Images
 from deployments.ingress.doors.openai.models import named_model
-from deployments.ingress.doors.openai.sampling import Call
+from deployments.ingress.doors.openai.sampling import MOST_CHOICES, Call
 from deployments.ingress.doors.openai.stream import CompletionStream, EventStream, check_answered
 from deployments.ingress.doors.openai.wire import completion
 from deployments.ingress.model_choice import find_model
@@ -39,6 +41,18 @@ _CHAT = "chat.completion"
 _OWNER = "prompt-svc"
 
 ParseCall = Callable[..., Call]
+
+
+class _Note(BaseModel):
+    """What ``Calls.begin`` noted with the first prompt of a chat. Held to its form, since clients of Prompt Svc can write one."""
+
+    model_config = ConfigDict(strict=True, alias_generator=to_camel)
+
+    object: Literal["chat.completion"]
+    choice: Annotated[int, Field(ge=0, le=0)]
+    choices: Annotated[int, Field(ge=1, le=MOST_CHOICES)] = 1
+    metadata: dict[str, str] | None = None
+    service_tier: str | None = None
 
 
 class OpenAi:
@@ -161,18 +175,18 @@ class OpenAi:
     async def _found(self, caller: Principal, call_id: str) -> Begun:
         """A chat completion of the caller's. Raises NotFound."""
         first, _ = await self._service.read(caller.user_id, call_id)
-        note = note_of(first)
-        if note.get("object") != _CHAT or note.get("choice") != 0:
-            raise NotFound
+        try:
+            note = _Note.model_validate(note_of(first))
+        except ValidationError:
+            raise NotFound from None
         others = [
-            (await self._service.read(caller.user_id, choice_id(call_id, index)))[0]
-            for index in range(1, int(note.get("choices", 1)))
+            (await self._service.read(caller.user_id, choice_id(call_id, index)))[0] for index in range(1, note.choices)
         ]
         call = Call(
             object=_CHAT,
             submissions=(PromptSubmission(prompt=first.prompt),),
-            metadata=note.get("metadata"),
-            service_tier=note.get("serviceTier"),
+            metadata=note.metadata,
+            service_tier=note.service_tier,
         )
         return Begun(id=call_id, user_id=caller.user_id, call=call, prompts=(first, *others), keeps=True)
 

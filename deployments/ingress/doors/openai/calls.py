@@ -103,8 +103,18 @@ class Calls:
         self._supervisor = supervisor
         self._wait_s = wait_s
 
-    async def begin(self, request: Request, user_id: str, body: Mapping[str, Any], call: Call) -> Begun:
+    async def begin(
+        self,
+        request: Request,
+        user_id: str,
+        body: Mapping[str, Any],
+        call: Call,
+        accepted: list[Prompt] | None = None,
+    ) -> Begun:
         """Make the call's prompts durable; those of the same request sent again are the same prompts.
+
+        Args:
+            accepted: gathers the prompts as they are durable, which tells how far it came when it raises.
 
         Raises:
             ClientError: a prompt was refused, or the Idempotency-Key was used for another request.
@@ -117,7 +127,7 @@ class Calls:
         else:
             call_id = f"{PREFIXES[call.object]}-{_digits(f'{user_id}/{key}')}"
         keeps = call.store or key is not None
-        prompts: list[Prompt] = []
+        prompts = [] if accepted is None else accepted
         remembering = asyncio.ensure_future(self._remember(user_id, digest, call_id, key))
         remembering.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
@@ -131,9 +141,9 @@ class Calls:
                     thread_id=submission.thread_id or call_id,
                     parameters={**(submission.parameters or {}), "openai": note},
                 )
-                accepted = await self._service.submit(user_id, named)
-                prompts.append(accepted.prompt)
-                if note_of(accepted.prompt).get("request") != digest:
+                prompt = (await self._service.submit(user_id, named)).prompt
+                prompts.append(prompt)
+                if note_of(prompt).get("request") != digest:
                     raise OpenAiError(
                         "Idempotency-Key: it was used for another request",
                         code="idempotency_key_reused",

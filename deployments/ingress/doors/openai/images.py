@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+import logging
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import orjson
-from starlette.datastructures import UploadFile
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,16 +24,23 @@ from deployments.ingress.doors.openai.image_request import ImageCall, parse_imag
 from deployments.ingress.doors.openai.models import FindModel, named_model
 from deployments.ingress.doors.openai.stream import EventStream, check_answered, error_frame, frame
 from deployments.settings import Settings
-from pipeline.errors import InvalidField, PromptSvcError, Shown, TooLarge
+from pipeline.errors import InvalidField, PromptSvcError, Shown, StoreUnavailable, TooLarge
 from pipeline.files.file_store import FileStore
+from pipeline.files.record import FileRecord
+from pipeline.json_text import printable
+from pipeline.prompt import Prompt
 
-#: Images that one edit may begin with.
-MOST_SOURCES = 4
+logger = logging.getLogger("ray.serve")
+
+#: Files of a form: more than an edit takes, so that those it does not take are refused by name.
+MOST_FILES = 4
 _MOST_FIELDS = 32
 #: Bytes of a form's field that is no file.
 _MOST_FIELD = 64 * 1024
 #: Fields of a form that are no text.
 _INTEGERS = ("n", "seed", "steps")
+#: Characters that no store and no tokenizer can hold, as in JSON (``body.parse``).
+_FORBIDDEN = re.compile("[\0\ud800-\udfff]")
 _FORM_RULE = "multipart/form-data with the image as a file"
 
 
@@ -47,32 +57,47 @@ class Images:
         """Paint."""
         body = await read_json(request, max_bytes=self._settings.max_body_bytes)
         image = parse_image_request(body, model_id=self._model_id(body))
-        return await self._reply(request, body, image, "image_generation")
+        begun = await self._calls.begin(request, principal(request).user_id, body, image.call)
+        return await self._reply(request, begun, image, "image_generation")
 
     async def edit(self, request: Request) -> Response:
         """Paint something else from images."""
         caller = principal(request)
-        fields, sources = await self._form(request)
+        fields, source = await self._form(request)
         try:
-            # Before the images are kept: a request that is wrong leaves none behind.
-            parse_image_request(fields, model_id=self._model_id(fields), file_ids=("file-0",) * len(sources))
-            file_ids, digests = [], []
-            for source in sources:
-                content = _Content(source)
-                record = await self._files.put(
-                    caller.user_id, content.pieces(), source.content_type or "", source.filename or "image"
-                )
-                file_ids.append(record.id)
-                digests.append(content.digest)
+            # Before the image is kept: a request that is wrong leaves none behind.
+            parse_image_request(fields, model_id=self._model_id(fields), file_ids=("file-0",))
+            content = _Content(source)
+            kept = await self._files.put(
+                caller.user_id, content.pieces(), source.content_type or "", source.filename or "image"
+            )
         finally:
-            for source in sources:
-                await source.close()
-        image = parse_image_request(fields, model_id=self._model_id(fields), file_ids=tuple(file_ids))
-        # The same images again are the same request, though each time they are files of their own.
-        return await self._reply(request, {**fields, "image": digests}, image, "image_edit")
+            await source.close()
+        image = parse_image_request(fields, model_id=self._model_id(fields), file_ids=(kept.id,))
+        accepted: list[Prompt] = []
+        try:
+            # The same image again is the same request, though each time it is a file of its own.
+            body = {**fields, "image": [content.digest]}
+            begun = await self._calls.begin(request, caller.user_id, body, image.call, accepted)
+        except StoreUnavailable:
+            # A prompt may have been accepted with it.
+            raise
+        except Exception:
+            await self._delete_unused(kept, accepted)
+            raise
+        await self._delete_unused(kept, accepted)
+        return await self._reply(request, begun, image, "image_edit")
 
-    async def _reply(self, request: Request, body: Mapping[str, Any], image: ImageCall, event: str) -> Response:
-        begun = await self._calls.begin(request, principal(request).user_id, body, image.call)
+    async def _delete_unused(self, file: FileRecord, prompts: Sequence[Prompt]) -> None:
+        """Delete an image that no prompt starts from: the request was refused, or is one that was sent before."""
+        if any(file.id in prompt.file_ids for prompt in prompts):
+            return
+        try:
+            await self._files.delete(file.user_id, file.id)
+        except PromptSvcError as error:
+            logger.warning("file %s: not deleted, though nothing uses it: %s", file.id, error.message)
+
+    async def _reply(self, request: Request, begun: Begun, image: ImageCall, event: str) -> Response:
         if image.call.stream:
             stream = _ImageStream(self, begun, image, event)
             return EventStream(
@@ -114,22 +139,20 @@ class Images:
         """As the body has it. Raises OpenAiError if there is none of that name."""
         return None if named_model(self._find_model, body) is None else str(body["model"])
 
-    async def _form(self, request: Request) -> tuple[dict[str, Any], list[UploadFile]]:
-        """Fields of a form, as JSON would have them, and its images.
+    async def _form(self, request: Request) -> tuple[dict[str, Any], UploadFile]:
+        """Fields of a form, as JSON would have them, and its image.
 
         Raises:
-            InvalidField: it is no form, or has no image.
-            TooLarge: it is larger than one with so many images of the largest size.
+            InvalidField: it is no form, has no image or several, or a field has characters that no field may hold.
+            TooLarge: it is larger than one with so many files of the largest size.
         """
         refuse_compressed(request)
-        kind = request.headers.get("content-type", "")
-        if not kind.startswith("multipart/form-data"):
-            raise InvalidField("Content-Type", Shown(kind[:80] or "nothing"), _FORM_RULE)
-        most = MOST_SOURCES * self._files.limits.file_bytes + _MOST_FIELDS * _MOST_FIELD
+        _check_content_type(request.headers.get("content-type", ""))
+        most = MOST_FILES * self._files.limits.file_bytes + _MOST_FIELDS * _MOST_FIELD
         parser = MultiPartParser(
             request.headers,
             _within(request.stream(), most),
-            max_files=MOST_SOURCES,
+            max_files=MOST_FILES,
             max_fields=_MOST_FIELDS,
             max_part_size=_MOST_FIELD,
         )
@@ -139,20 +162,18 @@ class Images:
             raise OpenAiError(error.message, param="Content-Type") from None
         except (KeyError, ValueError):
             raise InvalidField("Content-Type", Shown("a form that cannot be read"), _FORM_RULE) from None
-        fields: dict[str, Any] = {}
-        sources: list[UploadFile] = []
-        for name, value in form.multi_items():
-            if isinstance(value, UploadFile):
-                if name not in ("image", "image[]"):
-                    fields[name] = value.filename or "a file"
-                    await value.close()
-                    continue
-                sources.append(value)
-            else:
-                fields[name] = _field(name, value)
-        if not sources:
-            raise InvalidField("image", Shown("nothing"), _FORM_RULE)
-        return fields, sources
+        try:
+            fields, sources = _parts(form)
+            if len(sources) != 1:
+                got = f"{len(sources)} images" if sources else "nothing"
+                raise InvalidField("image", Shown(got), "one image to start from, as a file")
+        except BaseException:
+            await form.close()
+            raise
+        for _, part in form.multi_items():
+            if isinstance(part, UploadFile) and part is not sources[0]:
+                await part.close()
+        return fields, sources[0]
 
 
 class _ImageStream:
@@ -207,6 +228,31 @@ _NO_TOKENS = {
     "total_tokens": 0,
     "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
 }
+
+
+def _check_content_type(header: str) -> None:
+    """Raises InvalidField unless it is a form in UTF-8. The parser would decode it with any codec of Python's."""
+    if not header.startswith("multipart/form-data"):
+        raise InvalidField("Content-Type", Shown(header[:80] or "nothing"), _FORM_RULE)
+    _, options = parse_options_header(header)
+    charset = options.get(b"charset", b"utf-8").decode("latin-1")
+    if charset.lower() not in ("utf-8", "utf8"):
+        raise InvalidField("Content-Type", Shown(f"the charset {printable(charset)}"), "utf-8")
+
+
+def _parts(form: FormData) -> tuple[dict[str, Any], list[UploadFile]]:
+    """Fields, and files that are images to start from. Raises InvalidField."""
+    fields: dict[str, Any] = {}
+    sources: list[UploadFile] = []
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile) and name in ("image", "image[]"):
+            sources.append(value)
+            continue
+        text = value.filename or "a file" if isinstance(value, UploadFile) else value
+        if _FORBIDDEN.search(name) or _FORBIDDEN.search(text):
+            raise InvalidField(printable(name), Shown("NUL or half a surrogate pair"), "text without them")
+        fields[name] = text if isinstance(value, UploadFile) else _field(name, text)
+    return fields, sources
 
 
 def _field(name: str, value: str) -> Any:

@@ -6,13 +6,17 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from deployments.ingress.doors.openai.errors import unsupported
-from deployments.ingress.prompt_request import check_schema
+from deployments.ingress.json_schema import check_schema
 from deployments.settings import ModelSpec
 from pipeline.engine import Parsing
 from pipeline.errors import InvalidField, Shown, kind_of
 
 MOST_TOOLS = 128
+#: Bytes of the schemas of all tools of a request together.
+MOST_SCHEMA_BYTES = 256 * 1024
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}\Z")
 _TOOL_RULE = (
     '{"type": "function", "function": {"name", "description"?, "parameters"?}} '
@@ -35,9 +39,7 @@ def parsing_of(
         InvalidField: a tool or the choice is wrong.
         OpenAiError: the model does not call tools of its own accord.
     """
-    known = [_tool(index, tool) for index, tool in enumerate(tools or ())]
-    if len(known) > MOST_TOOLS:
-        raise InvalidField("tools", Shown(f"{len(known)} of them"), f"at most {MOST_TOOLS}")
+    known = _tools(tools or ())
     wanted = _choice(choice, known)
     if wanted == "none":
         return Parsing(template_variables=variables) if variables or model.reasoning_parser else None
@@ -50,6 +52,20 @@ def parsing_of(
     return Parsing(tools=tuple(known), tool_choice=wanted, parallel_tool_calls=parallel, template_variables=variables)
 
 
+def _tools(given: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    if len(given) > MOST_TOOLS:
+        raise InvalidField("tools", Shown(f"{len(given)} of them"), f"at most {MOST_TOOLS}")
+    known: list[Mapping[str, Any]] = []
+    size = 0
+    for index, tool in enumerate(given):
+        known.append(_tool(index, tool))
+        size += len(orjson.dumps(known[-1]["function"]["parameters"]))
+        if size > MOST_SCHEMA_BYTES:
+            allowed = f"at most {MOST_SCHEMA_BYTES} bytes in the function.parameters of all"
+            raise InvalidField("tools", Shown(f"more up to tools.{index}"), allowed)
+    return known
+
+
 def _tool(index: int, given: Mapping[str, Any]) -> Mapping[str, Any]:
     path = f"tools.{index}"
     function = given.get("function")
@@ -60,6 +76,9 @@ def _tool(index: int, given: Mapping[str, Any]) -> Mapping[str, Any]:
         raise InvalidField(f"{path}.function.name", Shown(kind_of(name)), _TOOL_RULE)
     if description is not None and not isinstance(description, str):
         raise InvalidField(f"{path}.function.description", Shown(kind_of(description)), "a string")
+    strict = function.get("strict")
+    if strict is not None and not isinstance(strict, bool):
+        raise InvalidField(f"{path}.function.strict", Shown(kind_of(strict)), "true or false")
     parameters = function.get("parameters")
     if parameters is None:
         parameters = {"type": "object", "properties": {}}
@@ -69,7 +88,7 @@ def _tool(index: int, given: Mapping[str, Any]) -> Mapping[str, Any]:
         check_schema(parameters)
     except ValueError as error:
         raise InvalidField(f"{path}.function.parameters", Shown("another object"), str(error)) from None
-    said = {"name": name, "description": description, "parameters": parameters, "strict": function.get("strict")}
+    said = {"name": name, "description": description, "parameters": parameters, "strict": strict}
     return {"type": "function", "function": {key: value for key, value in said.items() if value is not None}}
 
 

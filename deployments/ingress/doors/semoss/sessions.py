@@ -13,7 +13,6 @@ import hmac
 import secrets
 import time
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,6 +20,7 @@ from starlette.responses import Response
 from deployments.ingress.api_keys import ApiKeys
 from deployments.ingress.auth import address_of
 from deployments.ingress.bearers import Bearers
+from deployments.ingress.origin import is_from_another_site
 from deployments.ingress.principal import Principal
 from deployments.ingress.tokens import Tokens, app_id_of
 from pipeline.accounts import Accounts
@@ -151,11 +151,7 @@ class Sessions:
     def _check_origin(self, request: Request, session: Session) -> None:
         """Browsers send cookies along with whatever a page of another site posts; they also say where it comes from."""
         site = request.headers.get("sec-fetch-site")
-        if site is not None:
-            foreign = site not in ("same-origin", "none")
-        else:
-            origin = request.headers.get("origin")
-            foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+        foreign = is_from_another_site(request) if site is None else site not in ("same-origin", "none")
         if foreign:
             raise Forged
         if self._csrf and not hmac.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), session.csrf.encode()):
