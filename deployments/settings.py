@@ -37,6 +37,8 @@ ENGINE_CAPABILITIES: dict[str, frozenset[Capability]] = {
 _GGUF = re.compile(r"\.gguf$|[-_]gguf(:|/|$)|:I?Q\d", re.IGNORECASE)
 #: What a replica needs between the end of its draining and that of Serve's grace, seconds.
 DRAIN_MARGIN_S = 3.0
+#: Heartbeats in a lease, at least: two may be late, and the replica does not pass for dead.
+HEARTBEATS_PER_LEASE = 3
 
 
 class InvalidSettings(ServerError):
@@ -46,7 +48,9 @@ class InvalidSettings(ServerError):
 def problems_of(error: ValidationError) -> list[str]:
     """One line for each wrong field: what is wrong, and what it got."""
     return [
-        f"{'.'.join(str(part) for part in issue['loc']) or 'settings'}: {issue['msg']}"
+        # What two fields are together is told by a validator of them all, which names the one that is wrong.
+        (f"{'.'.join(map(str, issue['loc']))}: " if issue["loc"] else "")
+        + (issue["msg"] if issue["loc"] else issue["msg"].removeprefix("Value error, "))
         + ("" if issue["type"] in {"missing", "value_error"} else f", got {issue['input']!r}")
         for issue in error.errors()
     ]
@@ -287,11 +291,11 @@ class Settings(BaseSettings):
     #: Slug of that account, which the start makes.
     llm_inference_account: str = Field(default="anonymous", pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)
 
-    #: How long an attempt may go without a heartbeat, seconds.
+    #: How long an attempt may go without a heartbeat, seconds; three heartbeats or more.
     lease_s: Annotated[float, Field(gt=0)] = 10
-    #: How long a granted prompt may wait for a replica to claim it, seconds.
+    #: How long a granted prompt may wait for a replica to claim it, seconds; half a lease or more.
     claim_s: Annotated[float, Field(gt=0)] = 5
-    #: Seconds between two heartbeats of a replica; well below the lease.
+    #: Seconds between two heartbeats of a replica.
     heartbeat_s: Annotated[float, Field(gt=0)] = 3
     #: Longest time between two looks at expired leases and due retries, seconds.
     sweep_s: Annotated[float, Field(gt=0)] = 1
@@ -331,6 +335,21 @@ class Settings(BaseSettings):
             slugs[slug] = model.id
         if self.default_model and self.default_model not in seen:
             raise ValueError(f"default_model: got {self.default_model!r}, allowed is one of {sorted(seen)}")
+        return self
+
+    @model_validator(mode="after")
+    def _leases_outlive_their_heartbeats(self) -> Settings:
+        # Microseconds, as the store is told: 3 x 0.1 is a little more than 0.3.
+        least = round(HEARTBEATS_PER_LEASE * self.heartbeat_s, 6)
+        if self.lease_s < least:
+            # A healthy replica would lose its prompts between two heartbeats, until they are abandoned as what kills replicas.
+            raise ValueError(
+                f"lease_s: got {self.lease_s:g}, allowed is {HEARTBEATS_PER_LEASE} x heartbeat_s ({least:g}) or more"
+            )
+        if self.claim_s < self.lease_s / 2:
+            # A grant that waits for its replica to empty is renewed each third of a lease: a shorter one is taken back before
+            # that, again and again.
+            raise ValueError(f"claim_s: got {self.claim_s:g}, allowed is lease_s / 2 ({self.lease_s / 2:g}) or more")
         return self
 
     @classmethod
