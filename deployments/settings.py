@@ -226,9 +226,13 @@ class OpenAssistantSpec(BaseModel):
 
 
 class Settings(BaseSettings):
-    """Everything an operator can set. A YAML value may be overridden by ``PROMPT_SVC_<NAME>`` in the environment."""
+    """Everything an operator can set. A YAML value may be overridden by ``PROMPT_SVC_<NAME>`` in the environment,
+    unless that is empty."""
 
-    model_config = SettingsConfigDict(env_prefix="PROMPT_SVC_", extra="forbid", frozen=True, populate_by_name=True)
+    # An empty variable is one that a template left to be filled in: it does not go before the file.
+    model_config = SettingsConfigDict(
+        env_prefix="PROMPT_SVC_", env_ignore_empty=True, extra="forbid", frozen=True, populate_by_name=True
+    )
 
     #: redis:// or rediss:// URL of the store.
     redis_url: SecretStr = Field(validation_alias=AliasChoices("redis_url", "REDIS_URL"))
