@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
     AliasChoices,
@@ -15,7 +15,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipeline.errors import ServerError
 from pipeline.image_wish import LEAST_SIDE, MOST_GUIDANCE, MOST_IMAGES, MOST_SIDE, MOST_STEPS
@@ -45,15 +46,46 @@ class InvalidSettings(ServerError):
     """A setting is wrong."""
 
 
-def problems_of(error: ValidationError) -> list[str]:
-    """One line for each wrong field: what is wrong, and what it got."""
+class InvalidVariable(InvalidSettings):
+    """A variable of the environment is wrong."""
+
+
+def problems_of(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """One line for each wrong field of the model: what is wrong, and, unless a secret is in it, what it got."""
     return [
         # What two fields are together is told by a validator of them all, which names the one that is wrong.
         (f"{'.'.join(map(str, issue['loc']))}: " if issue["loc"] else "")
         + (issue["msg"] if issue["loc"] else issue["msg"].removeprefix("Value error, "))
-        + ("" if issue["type"] in {"missing", "value_error"} else f", got {issue['input']!r}")
+        + ("" if issue["type"] in _SAYING_ALL or _is_secret(issue["loc"], model) else f", got {issue['input']!r}")
         for issue in error.errors()
     ]
+
+
+#: Issues that need no value: it is in their message, there is none, or it is not what is wrong (and may be the secret of a
+#: setting whose name has a typo).
+_SAYING_ALL = frozenset({"missing", "value_error", "extra_forbidden"})
+
+
+def _is_secret(location: tuple[int | str, ...], model: type[BaseModel]) -> bool:
+    """Whether what is found there in a model may have a secret in it."""
+    annotation: Any = model
+    for part in location:
+        if not _is_model(annotation):
+            break
+        if part not in annotation.model_fields:
+            return True
+        annotation = annotation.model_fields[part].annotation
+    return _holds_secret(annotation)
+
+
+def _holds_secret(annotation: Any) -> bool:
+    if _is_model(annotation):
+        return any(_holds_secret(field.annotation) for field in annotation.model_fields.values())
+    return annotation is SecretStr or any(map(_holds_secret, get_args(annotation)))
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def deployment_name(model_id: str, kind: str = "LLM") -> str:
@@ -225,6 +257,21 @@ class OpenAssistantSpec(BaseModel):
         return value
 
 
+class _Environment(EnvSettingsSource):
+    """Variables of the environment; those of lists and mappings are JSON."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """Raises InvalidVariable."""
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            got = "" if _holds_secret(field.annotation) else f"got {value[:80]!r}, "
+            kind = "list" if get_origin(field.annotation) is tuple else "object"
+            raise InvalidVariable(
+                f"{self.env_prefix}{field_name}".upper() + f": {got}allowed is a JSON {kind} (docs/settings.md)"
+            ) from None
+
+
 class Settings(BaseSettings):
     """Everything an operator can set. A YAML value may be overridden by ``PROMPT_SVC_<NAME>`` in the environment,
     unless that is empty."""
@@ -365,7 +412,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return env_settings, init_settings
+        return _Environment(settings_cls), init_settings
 
     @classmethod
     def parse(cls, args: dict[str, Any]) -> Settings:
@@ -373,11 +420,12 @@ class Settings(BaseSettings):
 
         Raises:
             InvalidSettings: names every wrong field, what it got and what is allowed.
+            InvalidVariable: a variable of the environment is not the JSON that its setting needs.
         """
         try:
             return cls(**args)
         except ValidationError as error:
-            raise InvalidSettings("; ".join(problems_of(error))) from None
+            raise InvalidSettings("; ".join(problems_of(error, cls))) from None
 
     @property
     def model_names(self) -> list[str]:

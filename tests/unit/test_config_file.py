@@ -253,3 +253,13 @@ def test_a_port_that_is_none_is_the_environments_fault_and_not_the_files(
     monkeypatch.setenv("PORT", port)
     assert main([str(FILE)]) == 1
     assert capsys.readouterr().err == f"{refused.value.message}\n"
+
+
+def test_a_variable_that_is_no_json_is_the_environments_fault_and_not_the_files(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PROMPT_SVC_RETENTION", "completed: 30")
+    assert main([str(FILE)]) == 1
+    assert capsys.readouterr().err == (
+        "PROMPT_SVC_RETENTION: got 'completed: 30', allowed is a JSON object (docs/settings.md)\n"
+    )
