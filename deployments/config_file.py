@@ -21,7 +21,7 @@ from ray.serve.config import AutoscalingPolicy
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.routing import Routing
-from deployments.settings import DRAIN_MARGIN_S, InvalidSettings, Settings
+from deployments.settings import DRAIN_MARGIN_S, InvalidSettings, InvalidVariable, Settings
 from pipeline.errors import ServerError
 
 #: What settings are checked with where the store's address is not in the environment; it is never connected to.
@@ -53,6 +53,7 @@ def read(path: Path, environ: Mapping[str, str] = os.environ) -> ServeDeploySche
 
     Raises:
         InvalidPort: it is set to something else.
+        InvalidVariable: so is a variable that holds a list or a mapping.
         InvalidConfigFile: lists every problem with the full path of its key and what is allowed there.
     """
     port = _port(environ)
@@ -82,7 +83,11 @@ def _port(environ: Mapping[str, str]) -> int | None:
 
 
 def problems(document: dict[str, Any]) -> list[str]:
-    """Everything that is wrong with a parsed config file, one line each; empty when it is fine."""
+    """Everything that is wrong with a parsed config file, one line each; empty when it is fine.
+
+    Raises:
+        InvalidVariable: the environment, which goes before the file, is wrong.
+    """
     found = list(_unknown_keys(document, ServeDeploySchema, ""))
     found += _schema_errors(document)
     applications = document.get("applications")
@@ -104,6 +109,8 @@ def _application_problems(application: dict[str, Any], path: str) -> Iterable[st
         return
     try:
         settings = Settings.parse({"redis_url": _NO_STORE, **args})
+    except InvalidVariable:
+        raise
     except InvalidSettings as error:
         yield from (f"{path}.args.{line}" for line in str(error).split("; "))
         return
@@ -252,7 +259,7 @@ def main(arguments: Sequence[str]) -> int:
     path = Path(arguments[0])
     try:
         read(path)
-    except (InvalidConfigFile, InvalidPort) as error:
+    except (InvalidConfigFile, InvalidPort, InvalidVariable) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{path}: OK")

@@ -63,7 +63,7 @@ class Routing(BaseModel):
         try:
             routing = cls(**user_config)
         except ValidationError as error:
-            raise InvalidSettings("; ".join(problems_of(error))) from None
+            raise InvalidSettings("; ".join(problems_of(error, cls))) from None
         problems = [*routing._unknown(settings), *routing._incapable(settings)]
         if problems:
             raise InvalidSettings("; ".join(problems))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
     AliasChoices,
@@ -15,7 +15,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipeline.errors import ServerError
 from pipeline.image_wish import LEAST_SIDE, MOST_GUIDANCE, MOST_IMAGES, MOST_SIDE, MOST_STEPS
@@ -37,19 +38,54 @@ ENGINE_CAPABILITIES: dict[str, frozenset[Capability]] = {
 _GGUF = re.compile(r"\.gguf$|[-_]gguf(:|/|$)|:I?Q\d", re.IGNORECASE)
 #: What a replica needs between the end of its draining and that of Serve's grace, seconds.
 DRAIN_MARGIN_S = 3.0
+#: Heartbeats in a lease, at least: two may be late, and the replica does not pass for dead.
+HEARTBEATS_PER_LEASE = 3
 
 
 class InvalidSettings(ServerError):
     """A setting is wrong."""
 
 
-def problems_of(error: ValidationError) -> list[str]:
-    """One line for each wrong field: what is wrong, and what it got."""
+class InvalidVariable(InvalidSettings):
+    """A variable of the environment is wrong."""
+
+
+def problems_of(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """One line for each wrong field of the model: what is wrong, and, unless a secret is in it, what it got."""
     return [
-        f"{'.'.join(str(part) for part in issue['loc']) or 'settings'}: {issue['msg']}"
-        + ("" if issue["type"] in {"missing", "value_error"} else f", got {issue['input']!r}")
+        # What two fields are together is told by a validator of them all, which names the one that is wrong.
+        (f"{'.'.join(map(str, issue['loc']))}: " if issue["loc"] else "")
+        + (issue["msg"] if issue["loc"] else issue["msg"].removeprefix("Value error, "))
+        + ("" if issue["type"] in _SAYING_ALL or _is_secret(issue["loc"], model) else f", got {issue['input']!r}")
         for issue in error.errors()
     ]
+
+
+#: Issues that need no value: it is in their message, there is none, or it is not what is wrong (and may be the secret of a
+#: setting whose name has a typo).
+_SAYING_ALL = frozenset({"missing", "value_error", "extra_forbidden"})
+
+
+def _is_secret(location: tuple[int | str, ...], model: type[BaseModel]) -> bool:
+    """Whether what is found there in a model may have a secret in it."""
+    annotation: Any = model
+    for part in location:
+        if not _is_model(annotation):
+            break
+        if part not in annotation.model_fields:
+            return True
+        annotation = annotation.model_fields[part].annotation
+    return _holds_secret(annotation)
+
+
+def _holds_secret(annotation: Any) -> bool:
+    if _is_model(annotation):
+        return any(_holds_secret(field.annotation) for field in annotation.model_fields.values())
+    return annotation is SecretStr or any(map(_holds_secret, get_args(annotation)))
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def deployment_name(model_id: str, kind: str = "LLM") -> str:
@@ -221,10 +257,29 @@ class OpenAssistantSpec(BaseModel):
         return value
 
 
-class Settings(BaseSettings):
-    """Everything an operator can set. A YAML value may be overridden by ``PROMPT_SVC_<NAME>`` in the environment."""
+class _Environment(EnvSettingsSource):
+    """Variables of the environment; those of lists and mappings are JSON."""
 
-    model_config = SettingsConfigDict(env_prefix="PROMPT_SVC_", extra="forbid", frozen=True, populate_by_name=True)
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """Raises InvalidVariable."""
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            got = "" if _holds_secret(field.annotation) else f"got {value[:80]!r}, "
+            kind = "list" if get_origin(field.annotation) is tuple else "object"
+            raise InvalidVariable(
+                f"{self.env_prefix}{field_name}".upper() + f": {got}allowed is a JSON {kind} (docs/settings.md)"
+            ) from None
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set. A YAML value may be overridden by ``PROMPT_SVC_<NAME>`` in the environment,
+    unless that is empty."""
+
+    # An empty variable is one that a template left to be filled in: it does not go before the file.
+    model_config = SettingsConfigDict(
+        env_prefix="PROMPT_SVC_", env_ignore_empty=True, extra="forbid", frozen=True, populate_by_name=True
+    )
 
     #: redis:// or rediss:// URL of the store.
     redis_url: SecretStr = Field(validation_alias=AliasChoices("redis_url", "REDIS_URL"))
@@ -287,11 +342,11 @@ class Settings(BaseSettings):
     #: Slug of that account, which the start makes.
     llm_inference_account: str = Field(default="anonymous", pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)
 
-    #: How long an attempt may go without a heartbeat, seconds.
+    #: How long an attempt may go without a heartbeat, seconds; three heartbeats or more.
     lease_s: Annotated[float, Field(gt=0)] = 10
-    #: How long a granted prompt may wait for a replica to claim it, seconds.
+    #: How long a granted prompt may wait for a replica to claim it, seconds; half a lease or more.
     claim_s: Annotated[float, Field(gt=0)] = 5
-    #: Seconds between two heartbeats of a replica; well below the lease.
+    #: Seconds between two heartbeats of a replica.
     heartbeat_s: Annotated[float, Field(gt=0)] = 3
     #: Longest time between two looks at expired leases and due retries, seconds.
     sweep_s: Annotated[float, Field(gt=0)] = 1
@@ -333,6 +388,21 @@ class Settings(BaseSettings):
             raise ValueError(f"default_model: got {self.default_model!r}, allowed is one of {sorted(seen)}")
         return self
 
+    @model_validator(mode="after")
+    def _leases_outlive_their_heartbeats(self) -> Settings:
+        # Microseconds, as the store is told: 3 x 0.1 is a little more than 0.3.
+        least = round(HEARTBEATS_PER_LEASE * self.heartbeat_s, 6)
+        if self.lease_s < least:
+            # A healthy replica would lose its prompts between two heartbeats, until they are abandoned as what kills replicas.
+            raise ValueError(
+                f"lease_s: got {self.lease_s:g}, allowed is {HEARTBEATS_PER_LEASE} x heartbeat_s ({least:g}) or more"
+            )
+        if self.claim_s < self.lease_s / 2:
+            # A grant that waits for its replica to empty is renewed each third of a lease: a shorter one is taken back before
+            # that, again and again.
+            raise ValueError(f"claim_s: got {self.claim_s:g}, allowed is lease_s / 2 ({self.lease_s / 2:g}) or more")
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -342,7 +412,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return env_settings, init_settings
+        return _Environment(settings_cls), init_settings
 
     @classmethod
     def parse(cls, args: dict[str, Any]) -> Settings:
@@ -350,11 +420,12 @@ class Settings(BaseSettings):
 
         Raises:
             InvalidSettings: names every wrong field, what it got and what is allowed.
+            InvalidVariable: a variable of the environment is not the JSON that its setting needs.
         """
         try:
             return cls(**args)
         except ValidationError as error:
-            raise InvalidSettings("; ".join(problems_of(error))) from None
+            raise InvalidSettings("; ".join(problems_of(error, cls))) from None
 
     @property
     def model_names(self) -> list[str]:

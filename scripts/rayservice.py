@@ -22,8 +22,12 @@ SECRET = "prompt-svc-env"
 #: Secrets of the cluster itself: Ray's token, and the password of the Redis that keeps the cluster's own state.
 RAY_TOKEN_SECRET, GCS_REDIS_SECRET = "prompt-svc-ray-token", "prompt-svc-gcs-redis"
 
-_HEAD = """\
-# Prompt Svc on Kubernetes with KubeRay (1.5.1 or newer). Made from serve_config.yaml and cluster.yaml by
+#: The first release whose ``authOptions`` has ``secretName``. Before it each new cluster of a service got a token of its own
+#: (ray#60703), and the API server refuses the field.
+OLDEST_KUBERAY = "1.6.0"
+
+_HEAD = f"""\
+# Prompt Svc on Kubernetes with KubeRay ({OLDEST_KUBERAY} or newer). Made from serve_config.yaml and cluster.yaml by
 # `python -m scripts.rayservice`; a test keeps it up to date. deploy/README.md says which secrets it needs.
 """
 #: What serve_config.yaml binds on one machine, and what a pod must: the Service in front is the boundary there.

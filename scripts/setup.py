@@ -22,8 +22,11 @@ BASE_LOCK = "requirements-cpu.lock"
 OLDEST_PYTHON = (3, 11)
 #: The lock has no wheels for newer ones.
 NEWEST_PYTHON = (3, 13)
-#: Free space that the packages and the embedded model need, bytes.
+#: What the packages and the embedded model take together, bytes.
 NEEDED_BYTES = 5 * 1024**3
+#: Free space for the rest of a set-up that was interrupted, and for an upgrade, bytes: pip unpacks what comes before it removes
+#: what goes.
+SPARE_BYTES = NEEDED_BYTES // 10
 #: Only asked when the configured indexes do not have torch's CPU build.
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 #: Requirements per pip run: what a run has installed is kept when the next one is interrupted.
@@ -80,6 +83,23 @@ def check_disk(folder: Path, needed: int = NEEDED_BYTES) -> None:
         raise SetupRefused(
             f"the disk is full: set-up needs {needed / 1e9:.1f} GB under {folder}, {free / 1e9:.1f} GB are free"
         )
+
+
+def needed_bytes(venv: Path) -> int:
+    """Free space that goes on with what the environment holds already."""
+    return max(SPARE_BYTES, NEEDED_BYTES - _size(venv))
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files in a folder; 0 for one that is not there."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(parent, name)).st_size
+            except FileNotFoundError:  # a service that runs meanwhile compiles its modules
+                continue
+    return total
 
 
 def requirements(lock: Path) -> list[str]:
@@ -262,7 +282,7 @@ def main(arguments: Sequence[str]) -> int:
                 fcntl.flock(turn, fcntl.LOCK_EX)
                 missing = [lock for lock in locks if not is_installed(lock, venv, version)]
                 if missing:
-                    check_disk(ROOT, NEEDED_BYTES if locks[0] in missing else NEEDED_BYTES // 10)
+                    check_disk(ROOT, needed_bytes(venv) if locks[0] in missing else SPARE_BYTES)
                     make_venv(venv)
                 for lock in missing:
                     install(lock, venv)

@@ -34,6 +34,7 @@ from deployments.local.processes import ProcessId, RunRecord, stop_all, using_fo
 from deployments.local.valkey import AppendFsync, EmbeddedStoreFailed, EmbeddedValkey
 from deployments.settings import Settings
 from pipeline.errors import ServerError
+from pipeline.store.connection import INVALID_URL
 
 #: Port of Ray's dashboard on 127.0.0.1, which takes jobs; without it there is none.
 DASHBOARD_VARIABLE = "PROMPT_SVC_RAY_DASHBOARD_PORT"
@@ -285,7 +286,10 @@ def _check_external_store(url: str) -> None:
     try:
         with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
             client.ping()
-    except (redis.RedisError, ValueError) as error:
+    except ValueError:
+        # Its message quotes a piece of the password, where that has a / or # as it is.
+        raise CannotStart(INVALID_URL) from None
+    except redis.RedisError as error:
         # The message of the client has host and port, never the password.
         raise CannotStart(f"the store of REDIS_URL does not answer: {error}") from None
 

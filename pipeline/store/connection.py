@@ -27,6 +27,8 @@ from pipeline.store.keys import Keys
 from pipeline.store.replies import text
 
 OLDEST_VERSION = (6, 2)
+#: What is said of a URL that cannot be read, and nothing of what is in it.
+INVALID_URL = "REDIS_URL is not a valid URL: allowed is redis://, rediss:// or unix://, the password in it %-encoded"
 #: Connections of one client; callers beyond wait their turn, so that a burst cannot open thousands.
 MOST_CONNECTIONS = 64
 
@@ -85,7 +87,11 @@ _CONNECTIONS: dict[type[AbstractConnection] | None, type[AbstractConnection]] = 
 
 
 def _client(url: str, **options: Any) -> Redis:
-    parsed = parse_url(url)
+    try:
+        parsed = parse_url(url)
+    except ValueError:
+        # Its message quotes a piece of the password, where that has a / or # as it is.
+        raise StoreRefused(INVALID_URL) from None
     connection_class = _CONNECTIONS[parsed.pop("connection_class", None)]
     return Redis.from_pool(BlockingConnectionPool(connection_class=connection_class, **{**options, **parsed}))
 

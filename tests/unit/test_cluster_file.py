@@ -123,8 +123,11 @@ def test_the_example_of_the_secrets_names_settings_that_exist():
     names = {line.partition("=")[0] for line in printed.split("\0")}
     prefix = "PROMPT_SVC_"
     ours = {name.removeprefix(prefix).lower() for name in names if name.startswith(prefix)}
-    assert ours == {"store_id", "admin_password", "jwt_private_key"}
-    assert ours <= set(Settings.model_fields)
+    assert ours == {"admin_password", "jwt_private_key"}
+    # Not known before the first start, and so left out until then.
+    later = {name.lower() for name in re.findall(rf"^# {prefix}(\w+)=", ENV_FILE.read_text(encoding="utf-8"), re.M)}
+    assert later == {"store_id"}
+    assert ours | later <= set(Settings.model_fields)
     assert {"REDIS_URL", "RAY_AUTH_TOKEN", "GCS_REDIS_ADDRESS", "GCS_REDIS_PASSWORD"} <= names
 
 

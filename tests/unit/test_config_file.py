@@ -112,6 +112,28 @@ def test_a_wrong_value_is_named(document: dict[str, Any]) -> None:
     assert any(line.startswith("http_options.port: ") and "got 'many'" in line for line in found)
 
 
+@pytest.mark.parametrize(
+    ("timings", "named"),
+    [
+        ({"lease_s": 2}, "lease_s: got 2, allowed is 3 x heartbeat_s (9) or more"),
+        ({"heartbeat_s": 10}, "lease_s: got 10, allowed is 3 x heartbeat_s (30) or more"),
+        # A prompt that must run alone is kept granted from a third of the lease on.
+        ({"lease_s": 30}, "claim_s: got 5, allowed is lease_s / 2 (15) or more"),
+        ({"claim_s": 1}, "claim_s: got 1, allowed is lease_s / 2 (5) or more"),
+    ],
+)
+def test_a_lease_outlives_its_heartbeats_and_a_grant_its_renewal(
+    document: dict[str, Any], timings: dict[str, float], named: str
+) -> None:
+    document["applications"][0]["args"].update(timings)
+    assert problems(document) == [f"{APP}.args.{named}"]
+
+
+def test_timings_that_shrink_together_are_allowed(document: dict[str, Any]) -> None:
+    document["applications"][0]["args"].update(lease_s=0.3, heartbeat_s=0.1, claim_s=0.15)
+    assert problems(document) == []
+
+
 def _scaled(document: dict[str, Any]) -> dict[str, Any]:
     """The application, with a model that is scaled."""
     (model,) = (d for d in document["applications"][0]["deployments"] if d["name"].startswith("LLM-"))
@@ -231,3 +253,13 @@ def test_a_port_that_is_none_is_the_environments_fault_and_not_the_files(
     monkeypatch.setenv("PORT", port)
     assert main([str(FILE)]) == 1
     assert capsys.readouterr().err == f"{refused.value.message}\n"
+
+
+def test_a_variable_that_is_no_json_is_the_environments_fault_and_not_the_files(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PROMPT_SVC_RETENTION", "completed: 30")
+    assert main([str(FILE)]) == 1
+    assert capsys.readouterr().err == (
+        "PROMPT_SVC_RETENTION: got 'completed: 30', allowed is a JSON object (docs/settings.md)\n"
+    )

@@ -1,5 +1,6 @@
 """deploy/rayservice.yaml against serve_config.yaml, cluster.yaml and Ray's own schema of what Serve deploys."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,19 @@ def test_no_secret_is_in_it_and_every_one_is_explained():
     for name in (rayservice.SECRET, rayservice.RAY_TOKEN_SECRET, rayservice.GCS_REDIS_SECRET):
         assert name in text
         assert f"create secret generic {name}" in guide
+
+
+def test_manifest_and_guide_ask_for_the_kuberay_that_knows_its_fields(spec: dict[str, Any]):
+    assert "secretName" in spec["rayClusterConfig"]["authOptions"]
+    for text in (rayservice.MANIFEST, ROOT / "deploy" / "README.md"):
+        assert re.findall(r"KubeRay \(?(\d[\d.]*\d) or newer", text.read_text(encoding="utf-8")) == ["1.6.0"]
+
+
+def test_the_image_has_what_kuberays_probes_run():
+    """A worker of a RayService is ready when ``bash -c "wget … | grep success"`` says so, in its own pod."""
+    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
+    (packages,) = re.findall(r"apt-get install -y --no-install-recommends (.*?) \\\n", dockerfile)
+    assert "wget" in packages.split()
 
 
 def test_every_pod_names_the_port_that_serve_listens_on(spec: dict[str, Any]):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -45,6 +46,50 @@ def test_a_full_disk_is_refused(setup: ModuleType, tmp_path: Path) -> None:
     setup.check_disk(tmp_path, needed=1)
     with pytest.raises(setup.SetupRefused, match="the disk is full"):
         setup.check_disk(tmp_path, needed=10**18)
+
+
+def _with_free_space(setup: ModuleType, folder: Path, free: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit status of a set-up in the folder, with so many bytes free and nothing to be done but the check of them."""
+    (folder / setup.BASE_LOCK).write_text("a==2\n")
+    (folder / ".venv" / "bin").mkdir(parents=True, exist_ok=True)
+    monkeypatch.setattr(setup, "ROOT", folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    for done in ("make_venv", "make_model", "install"):
+        monkeypatch.setattr(setup, done, lambda *_: None)
+    status: int = setup.main([])
+    return status
+
+
+def test_what_is_installed_already_needs_no_room_again(
+    setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an interruption in the last part, and after a pull that changes one pin."""
+    installed = 1024**2
+    package = tmp_path / ".venv" / "lib" / "package.so"
+    package.parent.mkdir(parents=True)
+    package.write_bytes(bytes(installed))
+    (package.parent / "dangling").symlink_to("nowhere")
+    free = 10 * 1024**2
+    monkeypatch.setattr(setup, "SPARE_BYTES", free)
+    monkeypatch.setattr(setup, "NEEDED_BYTES", free + 2 * installed)
+    assert _with_free_space(setup, tmp_path, free, monkeypatch) == 1
+    monkeypatch.setattr(setup, "NEEDED_BYTES", free + installed)
+    assert _with_free_space(setup, tmp_path, free, monkeypatch) == 0
+
+
+def test_an_upgrade_needs_some_room_however_much_is_installed(
+    setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setup, "NEEDED_BYTES", 0)
+    assert _with_free_space(setup, tmp_path, setup.SPARE_BYTES - 1, monkeypatch) == 1
+    assert _with_free_space(setup, tmp_path, setup.SPARE_BYTES, monkeypatch) == 0
+
+
+def test_the_room_that_the_readme_names_is_enough(
+    setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (named,) = re.findall(r"and (\d+) GB of disk", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert _with_free_space(setup, tmp_path, int(named) * 10**9, monkeypatch) == 0
 
 
 def test_the_stamp_holds_for_this_lock_and_this_python_only(setup: ModuleType, tmp_path: Path) -> None:
