@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 
 import httpx
 
-from clients.chat.errors import ChatError
-from clients.chat.service import Busy, Missing, Service, StreamEvent
+from clients.chat.errors import Busy, ChatError
+from clients.chat.service import Missing, Service, StreamEvent
 
 #: From the beginning of a conversation, however early its first answer was.
 _BEGINNING = "0-0"

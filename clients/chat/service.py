@@ -11,17 +11,9 @@ from urllib.parse import quote
 
 import httpx
 
-from clients.chat.errors import ChatError, NotAllowed
+from clients.chat.errors import Busy, ChatError, NotAllowed
 from clients.chat.login import Login
-
-#: Characters shown of an error that is not one of the service's.
-_SHOWN = 200
-#: Statuses after which the same request may succeed.
-_BUSY = frozenset({429, 502, 503, 504})
-
-
-class Busy(Exception):
-    """The service is away, or asks for patience. The message says what it said."""
+from clients.http_errors import error_text, is_away
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,12 +138,8 @@ def _object(response: httpx.Response) -> dict[str, Any]:
 
 
 def _refused(method: str, path: str, response: httpx.Response) -> Exception:
-    try:
-        said = response.json()["error"]
-    except (ValueError, TypeError, KeyError, LookupError):
-        said = response.text[:_SHOWN].strip() or response.reason_phrase
-    words = " ".join(str(said).split())
-    if response.status_code in _BUSY:
+    words = error_text(response)
+    if is_away(response):
         return Busy(words)
     return (Missing if response.status_code == 404 else ChatError)(f"{method} {path}: {response.status_code} {words}")
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from clients.chat.conversation import Canceled, Conversation, Done, Event, Failed, Lost, Queued, Restarted, Text
-from clients.chat.errors import ChatError, NotAllowed
+from clients.chat.errors import Busy, ChatError, NotAllowed
 from clients.chat.login import NameLogin, TokenLogin
 from clients.chat.service import Service
 from tests.unit.chat_service import TOKEN, FakeService, event
@@ -112,6 +112,38 @@ def test_a_service_that_is_busy_is_asked_again(service: FakeService, time: Time,
     assert events[:3] == [Lost("busy"), Lost("busy"), Queued(1)]
     assert events[-1] == Done()
     assert time.pauses == [0.25, 0.5]
+
+
+#: What Ray Serve's proxy says to every path while it has no route to the application.
+NO_ROUTE = "Path '/' not found. Ping http://service/-/routes for available routes."
+
+
+def test_a_service_that_is_restarted_is_asked_again(service: FakeService, time: Time):
+    service.streams = [[b": subscribed\n\n", LOST], [b": subscribed\n\n"], [b": subscribed\n\n"]]
+    service.prompt = {"status": "completed"}
+    service.replies = [
+        (path, httpx.Response(404, text=NO_ROUTE)) for path in ("/prompt-svc/prompts/", "/prompt-svc/prompt/")
+    ]
+    events = asked(conversation(service, time, thread="thr-9"))
+    assert events[0] == Lost(NO_ROUTE)
+    assert events[-2:] == [Text("the whole answer"), Done()]
+    assert events.count(Lost(NO_ROUTE)) == 2
+
+
+def test_a_thing_that_the_service_does_not_have_is_missing_for_good(service: FakeService, time: Time):
+    service.replies = [("/prompt-svc/prompts/", httpx.Response(404, json={"error": "Not Found"}))]
+    with pytest.raises(ChatError, match="404 Not Found"):
+        asked(conversation(service, time, thread="thr-9"))
+    assert time.pauses == []
+
+
+def test_a_login_by_name_waits_for_a_service_that_is_restarted(service: FakeService):
+    http = service.client()
+    service.replies = [("/auth/callback", httpx.Response(404, text=NO_ROUTE))]
+    login = NameLogin(http, "ada")
+    with pytest.raises(Busy, match="not found"):
+        login.token()
+    assert login.token() == TOKEN
 
 
 def test_patience_ends(service: FakeService, time: Time):
