@@ -92,7 +92,7 @@ class Service:
         path = f"/prompt-svc/prompts/{_path(thread)}/responses/subscribe"
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": cursor} if cursor else {})}
         with self._stream(path, headers) as response:
-            yield _events(response.iter_lines())
+            yield _events(_lines(response.iter_bytes()))
 
     @contextmanager
     def _stream(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
@@ -142,6 +142,18 @@ def _refused(method: str, path: str, response: httpx.Response) -> Exception:
     if is_away(response):
         return Busy(words)
     return (Missing if response.status_code == 404 else ChatError)(f"{method} {path}: {response.status_code} {words}")
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
+    """The lines that are whole. They end at a line feed alone: httpx ends one at U+2028, U+2029 and U+0085 as well, which stand
+    for themselves in the middle of an event's JSON."""
+    begun: list[bytes] = []
+    for chunk in chunks:
+        end, *others = chunk.split(b"\n")
+        begun.append(end)
+        for other in others:
+            yield b"".join(begun).decode("utf-8", "replace").removesuffix("\r")
+            begun = [other]
 
 
 def _events(lines: Iterator[str]) -> Iterator[StreamEvent]:

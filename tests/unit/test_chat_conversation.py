@@ -97,6 +97,21 @@ def test_half_an_event_is_none(service: FakeService, time: Time):
     assert texts == ["Hel", "lo", "!"]
 
 
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_characters_that_end_a_line_elsewhere_end_none_of_a_stream(service: FakeService, time: Time, size: int):
+    text = "a\u2028b\u2029c\x85d"
+    sent = f'id: 1-1\r\ndata: {{"type": "done", "text": "{text}", "promptId": "PROMPT"}}\r\n\r\n'.encode()
+    whole: list[bytes] = [sent]
+
+    def pieces() -> bytes:
+        named = whole[0].replace(b"PROMPT", service.submitted[-1]["id"].encode())
+        whole[0] = named[size:]
+        return named[:size]
+
+    service.streams = [[pieces] * 300]
+    assert asked(conversation(service, time)) == [Queued(1), Text(text), Done()]
+
+
 def test_a_question_that_broke_off_is_asked_again_under_its_id(service: FakeService, time: Time):
     service.broken_submissions = 1
     service.streams = [[], [FIRST, DONE]]
@@ -212,6 +227,17 @@ def test_an_old_conversation_whose_answer_ended_while_the_connection_was_lost(
     events = asked(conversation(service, time, thread="thr-9"))
     assert service.cursors == [None, None]
     assert events == [Queued(1), Lost("connection reset by peer"), *end]
+
+
+def test_an_old_conversation_whose_answer_ended_before_the_question_was_known_to_have_arrived(
+    service: FakeService, time: Time
+):
+    service.broken_submissions = 1
+    # The second subscription is behind the answer and would never say a word.
+    service.streams = [[b": subscribed\n\n"], [b": subscribed\n\n", AssertionError("nothing comes any more")]]
+    service.prompt = {"status": "completed"}
+    events = asked(conversation(service, time, thread="thr-9"))
+    assert events == [Lost("timed out"), Queued(1), Text("the whole answer"), Done()]
 
 
 def test_an_answer_is_cancelled_unless_it_has_ended(service: FakeService, time: Time):
