@@ -16,6 +16,8 @@ class ExitCode(enum.IntEnum):
     UNUSABLE = 2
     #: The service is away or does not let this caller in. The same command goes on where this run stopped.
     NO_SERVICE = 3
+    #: A fault of this program. Python's own code for one is 1, which says here that every line is done.
+    FAULT = 4
 
 
 class BatchStopped(Exception):

@@ -30,6 +30,8 @@ KEYS = frozenset(
 )
 #: Longest line, bytes: as much as the service takes by default (``max_body_bytes``).
 MAX_LINE_BYTES = 1024 * 1024
+#: Levels of arrays and objects that the service takes.
+MAX_DEPTH = 64
 _BOM = b"\xef\xbb\xbf"
 _ID_RULE = "a string of 1 to 256 characters, or an integer"
 _SHOWN_KEY = 64
@@ -67,15 +69,17 @@ class Request:
 
 
 def read_lines(file: BinaryIO, *, max_bytes: int = MAX_LINE_BYTES) -> Iterator[Line]:
-    """The lines in order; of none more than ``max_bytes`` in memory."""
+    """The lines of a file that is open at its beginning, in order; of none more than ``max_bytes`` in memory."""
+    # Before anything is measured: it is no part of the first line.
+    if file.read(len(_BOM)) != _BOM:
+        file.seek(0)
     number = 0
     while raw := file.readline(max_bytes + 2):
         number += 1
-        if number == 1:
-            raw = raw.removeprefix(_BOM)
-        is_whole = raw.endswith(b"\n")
+        # Without a line end, and shorter than what was asked for, it is the file's last.
+        is_whole = raw.endswith(b"\n") or len(raw) < max_bytes + 2
         raw = raw.rstrip(b"\r\n")
-        if len(raw) > max_bytes:
+        if not is_whole or len(raw) > max_bytes:
             while not is_whole and (rest := file.readline(max_bytes)):
                 is_whole = rest.endswith(b"\n")
             yield Line(number=number, raw=None)
@@ -87,7 +91,8 @@ def parse(line: Line, *, max_bytes: int = MAX_LINE_BYTES) -> Request:
     """What the line asks for.
 
     Raises:
-        BadLine: it is too long, no JSON object, or has a key that no line has. The message holds no text of it.
+        BadLine: it is too long or nested too deeply, no JSON object, or has a key that no line has. The message holds no text
+            of it.
     """
     if line.raw is None:
         raise BadLine(f"the line is too long, allowed are {max_bytes} bytes", status=413)
@@ -109,6 +114,13 @@ def parse(line: Line, *, max_bytes: int = MAX_LINE_BYTES) -> Request:
             bad = _wrong(_printable(key), "an unknown key", f"one of id, {', '.join(sorted(KEYS))}")
             bad.own_id = own
             raise bad
+    try:
+        # It reads 1,024 levels and writes 254. What is above the service's own limit and below that the service refuses.
+        orjson.dumps(given)
+    except TypeError:
+        bad = _wrong("the line", "arrays and objects in too many others", f"{MAX_DEPTH} levels of them")
+        bad.own_id = own
+        raise bad from None
     return Request(id=own, body=given)
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
 from io import BufferedReader
@@ -77,6 +78,10 @@ def batch(
     except BatchStopped as stopped:
         print(f"batch: {stopped}", file=sys.stderr)
         raise typer.Exit(stopped.code) from None
+    except Exception:
+        traceback.print_exc()
+        print("batch: a fault of this program; the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(ExitCode.FAULT) from None
     raise typer.Exit(code)
 
 

@@ -317,6 +317,32 @@ def test_a_service_that_fails_at_every_line_stops_the_run(folder: Folder, servic
     assert len(folder.errors) == 10
 
 
+def test_a_line_that_is_nested_too_deeply_stops_nothing(folder: Folder):
+    deep = '{"id": "deep", "prompt": "x", "parameters": ' + "[" * 300 + "]" * 300 + "}\n"
+    folder.write(*prompts(1), deep, *prompts(1))
+    assert folder.run().exit_code == 1
+    assert [record["line"] for record in folder.answers] == [1, 3]
+    (error,) = folder.errors
+    assert (error["line"], error["id"], error["status"]) == (2, "deep", "refused")
+
+
+def test_a_fault_of_the_program_is_no_end_of_the_batch(folder: Folder, service: FakeService):
+    def answer(body: Mapping[str, Any]) -> Answer:
+        if body["id"] == "job:2":
+            raise TypeError("nobody thought of this")
+        return service.completed(body)
+
+    service.answer = answer
+    folder.write(*prompts(3))
+    done = folder.run("--concurrency", "1")
+    assert done.exit_code == 4
+    assert "a fault of this program; the same command goes on from here" in done.stderr
+    assert "nobody thought of this" in done.stderr
+    service.answer = service.completed
+    assert folder.run().exit_code == 0
+    assert [record["line"] for record in folder.answers] == [1, 2, 3]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_at_once_and_the_next_run_goes_on(folder: Folder, service: FakeService, number: signal.Signals):
     def answer(body: Mapping[str, Any]) -> Answer:
