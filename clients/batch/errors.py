@@ -10,7 +10,7 @@ class ExitCode(enum.IntEnum):
 
     #: Every line has its answer.
     DONE = 0
-    #: Every line is done; some are in the error file.
+    #: Every line that is whole is done; some are in the error file, or the last one is not whole.
     WITH_ERRORS = 1
     #: Nothing was begun, or a file cannot be written: an option, the input or an output is wrong.
     UNUSABLE = 2

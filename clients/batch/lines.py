@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -35,6 +36,8 @@ MAX_DEPTH = 64
 _BOM = b"\xef\xbb\xbf"
 _ID_RULE = "a string of 1 to 256 characters, or an integer"
 _SHOWN_KEY = 64
+#: Read at once when looking for the last line's beginning, bytes.
+_PIECE = 64 * 1024
 
 
 class BadLine(Refused):
@@ -87,6 +90,39 @@ def read_lines(file: BinaryIO, *, max_bytes: int = MAX_LINE_BYTES) -> Iterator[L
             yield Line(number=number, raw=raw)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extent:
+    """How far an input goes at a moment in which somebody may be writing it."""
+
+    #: Of its lines that are whole.
+    bytes: int
+    #: Whether the beginning of another line is behind them.
+    has_rest: bool
+
+
+def extent(file: BinaryIO, *, max_bytes: int = MAX_LINE_BYTES) -> Extent:
+    """Measure an input. A last line without a line end is whole if it is a JSON object: of those no beginning is one.
+
+    The file is left at its end.
+    """
+    size = begin = file.seek(0, os.SEEK_END)
+    while begin:
+        at = max(0, begin - _PIECE)
+        file.seek(at)
+        if (found := file.read(begin - at).rfind(b"\n")) >= 0:
+            begin = at + found + 1
+            break
+        begin = at
+    file.seek(begin)
+    last = file.read(min(size - begin, max_bytes + len(_BOM) + 1))
+    if begin == 0:
+        last = last.removeprefix(_BOM)
+    if not last.strip():
+        return Extent(bytes=begin, has_rest=False)
+    is_whole = len(last) <= max_bytes and _is_object(last)
+    return Extent(bytes=size if is_whole else begin, has_rest=not is_whole)
+
+
 def parse(line: Line, *, max_bytes: int = MAX_LINE_BYTES) -> Request:
     """What the line asks for.
 
@@ -122,6 +158,13 @@ def parse(line: Line, *, max_bytes: int = MAX_LINE_BYTES) -> Request:
         bad.own_id = own
         raise bad from None
     return Request(id=own, body=given)
+
+
+def _is_object(raw: bytes) -> bool:
+    try:
+        return isinstance(orjson.loads(raw), dict)
+    except orjson.JSONDecodeError:
+        return False
 
 
 def _wrong(field: str, value: str, allowed: str) -> BadLine:

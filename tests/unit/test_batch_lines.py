@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from clients.batch import lines as module
-from clients.batch.lines import KEYS, BadLine, Line, parse, read_lines
+from clients.batch.lines import KEYS, BadLine, Extent, Line, extent, parse, read_lines
 from deployments.ingress import body
 from deployments.ingress.fields import by_alias
 from deployments.ingress.prompt_request import PromptRequest
@@ -75,6 +75,32 @@ def test_a_byte_order_mark_does_not_count_for_the_length():
 @pytest.mark.parametrize("before", [b"", b"\r", b"\r\r", b"\r\r\r\r\r"])
 def test_a_line_ends_at_a_line_feed_alone(length: int, before: bytes):
     assert [n for n, _ in lines(b"a" * length + before + b"\n" + b"b", max_bytes=10)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("content", "bytes_", "has_rest"),
+    [
+        (b"", 0, False),
+        (b'{"a": 1}', 8, False),
+        (b'{"a": 1}\n', 9, False),
+        (b'{"a": 1}\n{"b": 2}', 17, False),
+        (b'{"a": 1}\n{"b": 2', 9, True),
+        (b'{"a": 1}\n12', 9, True),
+        (b'{"a": 1}\n  ', 9, False),
+        (b'{"a": 1', 0, True),
+        (BOM + b"{}", 5, False),
+        (BOM, 0, False),
+        (b'{"a": 1}\n{"b": "' + b"x" * 20 + b'"}', 9, True),
+        (b"bad\n", 4, False),
+        (b"\n\n", 2, False),
+    ],
+)
+def test_an_input_counts_up_to_half_a_line(
+    content: bytes, bytes_: int, has_rest: bool, monkeypatch: pytest.MonkeyPatch
+):
+    for piece in (1, 3, 1000):
+        monkeypatch.setattr(module, "_PIECE", piece)
+        assert extent(io.BytesIO(content), max_bytes=20) == Extent(bytes=bytes_, has_rest=has_rest)
 
 
 def test_what_can_be_read_but_not_written_is_refused():
