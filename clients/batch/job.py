@@ -19,6 +19,7 @@ from typing import BinaryIO
 import orjson
 
 from clients.batch.errors import BatchStopped
+from clients.batch.lines import Extent
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 _NAME_RULE = "1 to 128 letters, digits, dots, hyphens and underscores, beginning with a letter or digit"
@@ -27,7 +28,7 @@ _PIECE = 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fingerprint:
-    """What an input was."""
+    """What an input was, as far as its lines were whole."""
 
     bytes: int
     #: Of those bytes.
@@ -50,13 +51,17 @@ class Job:
 class JobFile:
     """``<output>.job``, locked."""
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, errors: Path) -> None:
         """
+        Args:
+            errors: where the lines go that get no answer.
+
         Raises:
             BatchStopped: it cannot be used, or another run writes to the same output.
         """
         self.path = output.with_name(output.name + ".job")
         self._output = output
+        self._errors = errors
         try:
             self._file: BinaryIO = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "rb+")
         except OSError as error:
@@ -67,26 +72,40 @@ class JobFile:
             self._file.close()
             raise BatchStopped(f"another run is writing to {output}") from None
 
-    def begin(self, source: BufferedReader, name: str | None) -> Job:
+    def begin(self, source: BufferedReader, extent: Extent, name: str | None) -> Job:
         """The job of this input and output: the one that was begun before, or a new one.
 
         Args:
-            source: the input, open at its beginning; left there.
+            source: the input; it is left at its beginning.
+            extent: how much of it counts.
             name: of a new job; None: a random one, so that another output is another job.
 
         Raises:
-            BatchStopped: the input is another one than before, the output belongs to no job, or the name is wrong.
+            BatchStopped: the input is another one than before, the output or the error file belongs to no job, or the name is
+                wrong.
         """
         if name is not None and not _NAME.match(name):
             raise BatchStopped(f"--job: got {name[:128]!r}, allowed are {_NAME_RULE}")
         known = self._read()
         if known is None:
-            if self._output.exists() and self._output.stat().st_size:
+            if _has_content(self._output):
                 raise BatchStopped(f"{self._output} is not empty, and no job of its own; name another output")
-            return self._write(Job(name=name or f"batch-{secrets.token_hex(8)}", input=fingerprint(source)))
+            if _has_content(self._errors):
+                # The lines that it names would count as done.
+                raise BatchStopped(
+                    f"{self._errors} is not empty, and of another job; remove it, or name another one with --errors"
+                )
+            now = fingerprint(source, extent.bytes)
+            return self._write(Job(name=name or f"batch-{secrets.token_hex(8)}", input=now))
         if name not in (None, known.name):
             raise BatchStopped(f"--job: got {name!r}, but {self._output} belongs to {known.name}; name another output")
-        now = fingerprint(source, check=known.input)
+        try:
+            now = fingerprint(source, extent.bytes, check=known.input)
+        except Changed:
+            raise BatchStopped(
+                "the input has changed since this output was begun (lines may only be added at its end); name another output, "
+                f"or remove {self._output}, {self._errors} and {self.path} to begin anew"
+            ) from None
         return self._write(Job(name=known.name, input=now))
 
     def close(self) -> None:
@@ -113,34 +132,37 @@ class JobFile:
         return job
 
 
-def fingerprint(source: BufferedReader, *, check: Fingerprint | None = None) -> Fingerprint:
-    """Read the input once, a piece at a time, from its beginning; it is left there.
+class Changed(Exception):
+    """An input is not what it was."""
+
+
+def fingerprint(source: BufferedReader, size: int, *, check: Fingerprint | None = None) -> Fingerprint:
+    """Read the input once, a piece at a time; it is left at its beginning.
 
     Args:
-        check: what it was before. More lines at the end are fine.
+        size: how much of it counts, bytes.
+        check: what it was before, which counts in any case. More lines at the end are fine.
 
     Raises:
-        BatchStopped: it is not what it was.
+        Changed: it is not what it was.
     """
-    digest, size, lines, last = hashlib.sha256(), 0, 0, b"\n"
+    size = max(size, check.bytes if check else 0)
+    digest, seen, lines, last = hashlib.sha256(), 0, 0, b"\n"
     source.seek(0)
-    while piece := source.read(_PIECE if check is None or size >= check.bytes else min(_PIECE, check.bytes - size)):
+    while piece := source.read(min(_PIECE, (check.bytes if check and seen < check.bytes else size) - seen)):
         digest.update(piece)
-        size += len(piece)
+        seen += len(piece)
         lines += piece.count(b"\n")
         last = piece[-1:]
-        if check is not None and size == check.bytes:
+        if check is not None and seen == check.bytes:
             ends_line = last == b"\n" or source.peek(1)[:1] in (b"", b"\n")
             if digest.hexdigest() != check.sha256 or not ends_line:
-                raise _changed()
-    if check is not None and size < check.bytes:
-        raise _changed()
+                raise Changed
+    if check is not None and seen < check.bytes:
+        raise Changed
     source.seek(0)
-    return Fingerprint(bytes=size, sha256=digest.hexdigest(), lines=lines + (last != b"\n"))
+    return Fingerprint(bytes=seen, sha256=digest.hexdigest(), lines=lines + (last != b"\n"))
 
 
-def _changed() -> BatchStopped:
-    return BatchStopped(
-        "the input has changed since this output was begun (lines may only be added at its end); name another output, "
-        "or remove this one and its .job file to begin anew"
-    )
+def _has_content(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0

@@ -7,9 +7,11 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
 from io import BufferedReader
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +19,7 @@ import typer
 
 from clients.batch.errors import BatchStopped, ExitCode
 from clients.batch.job import JobFile
-from clients.batch.lines import Line, read_lines
+from clients.batch.lines import Line, extent, read_lines
 from clients.batch.meter import Meter
 from clients.batch.progress import shown
 from clients.batch.records import LineSet, Records
@@ -39,14 +41,17 @@ def batch(
         Path, typer.Argument(metavar="OUT", help="JSONL: one answer per line, in no order.", show_default=False)
     ],
     errors: Annotated[
-        Path | None, typer.Option(help="JSONL: one object per line that got no answer. [default: OUT.errors.jsonl]")
+        Path | None,
+        typer.Option(
+            help="JSONL: one object per line that got no answer. Default: OUT, less its .jsonl, and .errors.jsonl."
+        ),
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=1000, help="Lines in flight at a time.")] = 64,
     job: Annotated[
-        str | None, typer.Option(help="Name that the prompts' ids begin with. [default: a random one per output]")
+        str | None, typer.Option(help="Name that the prompts' ids begin with. Default: a random one per output.")
     ] = None,
     user: Annotated[
-        str | None, typer.Option(help="Id or slug of the user to act for, inside Ray. [default: service-job]")
+        str | None, typer.Option(help="Id or slug of the user to act for, inside Ray. Default: service-job.")
     ] = None,
     url: Annotated[
         str | None,
@@ -64,7 +69,7 @@ def batch(
     """
     try:
         with ExitStack() as stack:
-            run = _prepare(stack, source, output, errors or output.with_suffix(".errors.jsonl"), job)
+            run = _prepare(stack, source, output, errors or _errors_beside(output), job)
             if url is None:
                 service: BatchService = _inside_ray(stack, app_name, user, patience)
             else:
@@ -77,6 +82,10 @@ def batch(
     except BatchStopped as stopped:
         print(f"batch: {stopped}", file=sys.stderr)
         raise typer.Exit(stopped.code) from None
+    except Exception:
+        traceback.print_exc()
+        print("batch: a fault of this program; the same command goes on from here", file=sys.stderr)
+        raise typer.Exit(ExitCode.FAULT) from None
     raise typer.Exit(code)
 
 
@@ -88,8 +97,11 @@ class _Run:
     """Files that are open and what is left to do."""
 
     def __init__(self, source: BufferedReader, output: Path, errors: Path, job_file: JobFile, name: str | None) -> None:
-        self.job = job_file.begin(source, name)
+        found = extent(source)
+        self.job = job_file.begin(source, found, name)
         lines = self.job.input.lines
+        #: Whether a beginning of a line is left to the next run.
+        self._has_rest = found.has_rest and self.job.input.bytes == found.bytes
         self._done = LineSet()
         self.answers = Records(output, self._done, lines=lines)
         self.errors = Records(errors, self._done, lines=lines)
@@ -129,14 +141,27 @@ class _Run:
         if caught:
             print("batch: stopped; the same command goes on from here", file=sys.stderr, flush=True)
             return 128 + caught[0]
-        return ExitCode.WITH_ERRORS if self.errors.before + self.meter.errors else ExitCode.DONE
+        if self._has_rest:
+            print(
+                f"batch: the input's last line, {self.job.input.lines + 1}, had no end and was no JSON object: cut off, or still "
+                "being written? It is left to the next run; with a line end it is a line like any other",
+                file=sys.stderr,
+                flush=True,
+            )
+        return ExitCode.WITH_ERRORS if self.errors.before + self.meter.errors or self._has_rest else ExitCode.DONE
 
     def _left(self) -> Iterator[Line]:
-        for line in read_lines(self._source):
+        # What is added meanwhile is the next run's: the last of it may be half a line.
+        for line in islice(read_lines(self._source), self.job.input.lines):
             if line.is_blank:
                 self.meter.lines -= 1
             elif line.number not in self._done:
                 yield line
+
+
+def _errors_beside(output: Path) -> Path:
+    """The error file of an output, if none is named. What a name ends in other than ``.jsonl`` tells it from others."""
+    return output.with_name(output.name.removesuffix(".jsonl") + ".errors.jsonl")
 
 
 def _prepare(stack: ExitStack, source: Path, output: Path, errors: Path, name: str | None) -> _Run:
@@ -149,7 +174,7 @@ def _prepare(stack: ExitStack, source: Path, output: Path, errors: Path, name: s
         file = stack.enter_context(source.open("rb"))
     except OSError as error:
         raise BatchStopped(f"{source} cannot be read: {error.strerror}") from None
-    job_file = JobFile(output)
+    job_file = JobFile(output, errors)
     stack.callback(job_file.close)
     return _Run(file, output, errors, job_file, name)
 

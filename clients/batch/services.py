@@ -14,6 +14,7 @@ import orjson
 from clients.answer import Answer
 from clients.errors import NotFound, ServiceFailed, Unavailable, from_status
 from clients.handle import AsyncPromptHandle
+from clients.http_errors import error_text, is_away
 from clients.patience import Patience
 
 #: Seconds that a response may take: longer than the service waits for a prompt (``sync_wait_s``).
@@ -22,8 +23,6 @@ _READ_S = 900.0
 _LONG_S = 5.0
 #: How long a run that begins looks for the service, seconds: whoever mistyped the address should know soon.
 _CHECK_S = 10.0
-#: Characters shown of an error that is not one of the service's.
-_SHOWN = 200
 #: Nobody has a prompt of this id.
 _NOBODYS = "batch:is-anybody-there"
 
@@ -125,18 +124,19 @@ class HttpService:
 
 def _checked(response: httpx.Response) -> Mapping[str, Any]:
     """The JSON object of a successful response. Raises PromptSvcError."""
+    if response.status_code != 200:
+        if response.status_code == 404 and is_away(response):
+            raise Unavailable(f"nothing is served at this address: {error_text(response)}", status=404)
+        seconds = response.headers.get("Retry-After", "")
+        raise from_status(
+            response.status_code,
+            error_text(response),
+            retry_after_s=float(seconds) if seconds.isdecimal() else None,
+        )
     try:
         said = response.json()
     except ValueError:
         said = None
-    if response.status_code != 200:
-        message = said.get("error") if isinstance(said, dict) else None
-        seconds = response.headers.get("Retry-After", "")
-        raise from_status(
-            response.status_code,
-            str(message or response.text[:_SHOWN].strip() or response.reason_phrase),
-            retry_after_s=float(seconds) if seconds.isdecimal() else None,
-        )
     if not isinstance(said, dict):
         raise ServiceFailed("the answer is not JSON; is it the right address?")
     return said

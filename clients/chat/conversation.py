@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 
 import httpx
 
-from clients.chat.errors import ChatError
-from clients.chat.service import Busy, Missing, Service, StreamEvent
+from clients.chat.errors import Busy, ChatError
+from clients.chat.service import Missing, Service, StreamEvent
 
 #: From the beginning of a conversation, however early its first answer was.
 _BEGINNING = "0-0"
@@ -100,19 +100,21 @@ class Conversation:
             ChatError: the service refuses it, or cannot be reached for as long as patience lasts.
         """
         prompt_id = self._asked = f"prom-{secrets.token_hex(16)}"
-        is_submitted = False
+        is_submitted = may_be_there = False
         lost_at: float | None = None
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
                 thread = self._ready_thread()
                 with self._service.subscribe(thread, self._cursor) as events:
+                    # From the first try on, even one whose reply was lost.
+                    may_have_ended, may_be_there = may_be_there, True
                     if not is_submitted:
                         # Its id is ours: submitted again after a connection that broke off it is still one prompt.
                         position = self._service.submit(prompt_id, thread, text, self.options)
                         is_submitted = True
                         yield Queued(position)
-                    elif self._cursor is None and (over := self._ended_unheard(prompt_id)) is not None:
+                    if may_have_ended and self._cursor is None and (over := self._ended_unheard(prompt_id)) is not None:
                         yield from over
                         return
                     for event in events:

@@ -7,5 +7,9 @@ class ChatError(Exception):
     """The chat cannot go on. Shown on stderr as ``prompt-chat: <message>``, exit code 1."""
 
 
+class Busy(Exception):
+    """The service is away, or asks for patience. The message says what it said."""
+
+
 class NotAllowed(ChatError):
     """Who asks is not logged in, or not any more."""

@@ -7,14 +7,15 @@ from typing import Protocol
 
 import httpx
 
-from clients.chat.errors import ChatError, NotAllowed
+from clients.chat.errors import Busy, ChatError, NotAllowed
+from clients.http_errors import error_text, is_away
 
 
 class Login(Protocol):
     """Gives the token that requests are sent with."""
 
     def token(self) -> str:
-        """Raises ChatError, or an error of httpx."""
+        """Raises ChatError, Busy, or an error of httpx."""
         ...
 
     def renew(self) -> str:
@@ -60,6 +61,8 @@ class NameLogin:
     def _log_in(self) -> str:
         answer = self._http.get("/auth/callback/debug", params={"code": self._name})
         if answer.status_code != 200:
+            if is_away(answer):
+                raise Busy(error_text(answer))
             raise NotAllowed(
                 "the service lets nobody in without a password; log in with `oo login`, or give a token: --token"
                 if answer.status_code in (403, 404)

@@ -12,12 +12,12 @@ import httpx
 import typer
 
 from clients.chat.conversation import Conversation
-from clients.chat.errors import ChatError
+from clients.chat.errors import Busy, ChatError
 from clients.chat.line_input import LineInput, history_path
 from clients.chat.login import Login, NameLogin, TokenLogin, own_name
 from clients.chat.repl import Repl
 from clients.chat.screen import Screen
-from clients.chat.service import Busy, Service
+from clients.chat.service import Service
 from clients.oo.config import Config, Environment, config_path
 from clients.oo.errors import OoError
 

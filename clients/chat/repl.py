@@ -8,10 +8,10 @@ from contextlib import closing
 import httpx
 
 from clients.chat.conversation import Canceled, Conversation, Done, Failed, Lost, Queued, Restarted, Text
-from clients.chat.errors import ChatError
+from clients.chat.errors import Busy, ChatError
 from clients.chat.line_input import FENCE, LineInput
 from clients.chat.screen import Screen
-from clients.chat.service import Busy, Service
+from clients.chat.service import Service
 
 _HELP = f"""\
 /new            begin another conversation

@@ -11,17 +11,9 @@ from urllib.parse import quote
 
 import httpx
 
-from clients.chat.errors import ChatError, NotAllowed
+from clients.chat.errors import Busy, ChatError, NotAllowed
 from clients.chat.login import Login
-
-#: Characters shown of an error that is not one of the service's.
-_SHOWN = 200
-#: Statuses after which the same request may succeed.
-_BUSY = frozenset({429, 502, 503, 504})
-
-
-class Busy(Exception):
-    """The service is away, or asks for patience. The message says what it said."""
+from clients.http_errors import error_text, is_away
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +92,7 @@ class Service:
         path = f"/prompt-svc/prompts/{_path(thread)}/responses/subscribe"
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": cursor} if cursor else {})}
         with self._stream(path, headers) as response:
-            yield _events(response.iter_lines())
+            yield _events(_lines(response.iter_bytes()))
 
     @contextmanager
     def _stream(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
@@ -146,14 +138,22 @@ def _object(response: httpx.Response) -> dict[str, Any]:
 
 
 def _refused(method: str, path: str, response: httpx.Response) -> Exception:
-    try:
-        said = response.json()["error"]
-    except (ValueError, TypeError, KeyError, LookupError):
-        said = response.text[:_SHOWN].strip() or response.reason_phrase
-    words = " ".join(str(said).split())
-    if response.status_code in _BUSY:
+    words = error_text(response)
+    if is_away(response):
         return Busy(words)
     return (Missing if response.status_code == 404 else ChatError)(f"{method} {path}: {response.status_code} {words}")
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
+    """The lines that are whole. They end at a line feed alone: httpx ends one at U+2028, U+2029 and U+0085 as well, which stand
+    for themselves in the middle of an event's JSON."""
+    begun: list[bytes] = []
+    for chunk in chunks:
+        end, *others = chunk.split(b"\n")
+        begun.append(end)
+        for other in others:
+            yield b"".join(begun).decode("utf-8", "replace").removesuffix("\r")
+            begun = [other]
 
 
 def _events(lines: Iterator[str]) -> Iterator[StreamEvent]:

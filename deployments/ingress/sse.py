@@ -25,6 +25,9 @@ class Comment:
 
 Item = tuple[str, Mapping[str, Any]] | Comment
 
+#: Characters at which some readers end a line, httpx's among them, and JSON's names for them. JSON escapes the others itself.
+_LINE_ENDS = {character.encode(): b"\\u%04x" % ord(character) for character in "\u0085\u2028\u2029"}
+
 
 def event_stream(events: AsyncIterator[Item], *, heartbeat_s: float) -> EventSourceResponse:
     """A response of (id, data) events and comments. Headers go out at once; every ``heartbeat_s`` seconds a comment keeps it
@@ -49,8 +52,16 @@ async def _frames(events: AsyncIterator[Item]) -> AsyncIterator[bytes]:
             yield b": " + " ".join(item.text.split()).encode() + b"\n\n"
             continue
         event_id, data = item
-        frame = b"id: " + event_id.encode() + b"\ndata: " + orjson.dumps(data) + b"\n\n"
+        frame = b"id: " + event_id.encode() + b"\ndata: " + _one_line(orjson.dumps(data)) + b"\n\n"
         sent += len(frame)
         yield frame
         if sent > MOST_BYTES:
             return
+
+
+def _one_line(content: bytes) -> bytes:
+    """JSON that is one line for every reader. In valid UTF-8 the bytes of a character are no part of another one's."""
+    if not content.isascii():
+        for end, escaped in _LINE_ENDS.items():
+            content = content.replace(end, escaped)
+    return content

@@ -12,6 +12,8 @@ import pytest
 from clients.batch import job as module
 from clients.batch.errors import BatchStopped
 from clients.batch.job import JobFile, fingerprint
+from clients.batch.lines import extent
+from clients.batch.main import _errors_beside
 from clients.batch.records import LineSet, Records
 
 INPUT = b'{"prompt": "a"}\n{"prompt": "b"}\n{"prompt": "c"}'
@@ -92,11 +94,15 @@ class Begun:
 
     def __init__(self, output: Path) -> None:
         self.output = output
+        self.errors = output.with_name("errors.jsonl")
+
+    def job_file(self) -> JobFile:
+        return JobFile(self.output, self.errors)
 
     def name(self, content: bytes, name: str | None = None) -> str:
-        job_file = JobFile(self.output)
+        job_file = self.job_file()
         try:
-            job = job_file.begin(source(content), name)
+            job = job_file.begin(source(content), extent(source(content)), name)
             assert job.input.bytes == len(content)
             return job.name
         finally:
@@ -120,8 +126,8 @@ def test_a_run_over_the_same_output_is_the_same_job_and_over_another_one_another
 
 
 def test_a_prompts_id_is_the_jobs_name_and_the_line(begun: Begun):
-    job_file = JobFile(begun.output)
-    assert job_file.begin(source(INPUT), "nightly").prompt_id(17) == "nightly:17"
+    job_file = begun.job_file()
+    assert job_file.begin(source(INPUT), extent(source(INPUT)), "nightly").prompt_id(17) == "nightly:17"
     job_file.close()
 
 
@@ -156,19 +162,53 @@ def test_another_input_is_noticed(begun: Begun, changed: bytes):
     begun.name(INPUT)
 
 
+def test_half_a_line_at_the_end_belongs_to_the_next_run(begun: Begun):
+    half = INPUT + b'\n{"prompt": "d'
+    job_file = begun.job_file()
+    job = job_file.begin(source(half), extent(source(half)), None)
+    job_file.close()
+    assert (job.input.bytes, job.input.lines) == (len(INPUT) + 1, 3)
+    assert begun.name(half + b'"}\n') == job.name
+
+
+def test_a_line_that_grew_is_another_one(begun: Begun):
+    name = begun.name(INPUT)
+    with pytest.raises(BatchStopped, match="the input has changed"):
+        begun.name(INPUT + b', "and more')
+    assert begun.name(INPUT) == name
+
+
 def test_an_input_that_was_empty_may_become_anything(begun: Begun):
     assert begun.name(b"") == begun.name(INPUT)
 
 
 def test_lines_are_counted_as_they_are_read():
     for content, lines in ((b"", 0), (b"a", 1), (b"a\n", 1), (b"a\n\nb", 3)):
-        assert fingerprint(source(content)).lines == lines  # type: ignore[arg-type]
+        assert fingerprint(source(content), len(content)).lines == lines  # type: ignore[arg-type]
 
 
 def test_a_file_of_something_else_is_not_taken_for_an_output(begun: Begun):
     begun.output.write_bytes(b"my notes\n")
     with pytest.raises(BatchStopped, match="is not empty, and no job of its own"):
         begun.name(INPUT)
+
+
+def test_an_error_file_of_another_job_is_not_taken_for_one_of_a_new_one(begun: Begun):
+    begun.errors.write_bytes(b'{"line":2}\n')
+    with pytest.raises(BatchStopped, match=r"errors\.jsonl is not empty, and of another job; remove it"):
+        begun.name(INPUT)
+    begun.errors.unlink()
+    begun.name(INPUT)
+    begun.errors.write_bytes(b'{"line":2}\n')
+    begun.name(INPUT)
+
+
+def test_who_changed_the_input_is_told_everything_that_is_in_the_way(begun: Begun):
+    begun.name(INPUT)
+    with pytest.raises(
+        BatchStopped, match=r"or remove .*out\.jsonl, .*errors\.jsonl and .*out\.jsonl\.job to begin anew"
+    ):
+        begun.name(INPUT[16:])
 
 
 def test_a_job_file_that_was_cut_off_began_nothing(begun: Begun):
@@ -179,8 +219,21 @@ def test_a_job_file_that_was_cut_off_began_nothing(begun: Begun):
 
 
 def test_two_runs_do_not_share_an_output(begun: Begun):
-    running = JobFile(begun.output)
+    running = begun.job_file()
     with pytest.raises(BatchStopped, match="another run is writing to"):
-        JobFile(begun.output)
+        begun.job_file()
     running.close()
-    JobFile(begun.output).close()
+    begun.job_file().close()
+
+
+@pytest.mark.parametrize(
+    ("output", "errors"),
+    [
+        ("out.jsonl", "out.errors.jsonl"),
+        ("answers.2026-10-01", "answers.2026-10-01.errors.jsonl"),
+        ("answers.2026-10-02", "answers.2026-10-02.errors.jsonl"),
+        ("answers", "answers.errors.jsonl"),
+    ],
+)
+def test_every_output_has_an_error_file_of_its_own(tmp_path: Path, output: str, errors: str):
+    assert _errors_beside(tmp_path / output) == tmp_path / errors

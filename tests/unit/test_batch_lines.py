@@ -5,11 +5,16 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import orjson
 import pytest
 
-from clients.batch.lines import KEYS, BadLine, Line, parse, read_lines
+from clients.batch import lines as module
+from clients.batch.lines import KEYS, BadLine, Extent, Line, extent, parse, read_lines
+from deployments.ingress import body
 from deployments.ingress.fields import by_alias
 from deployments.ingress.prompt_request import PromptRequest
+
+BOM = b"\xef\xbb\xbf"
 
 
 def lines(raw: bytes, **options: Any) -> list[tuple[int, bytes | None]]:
@@ -58,6 +63,57 @@ def test_a_line_that_is_too_long_is_neither_kept_nor_in_the_way(ending: bytes):
 
 def test_a_line_of_the_longest_length_is_whole_whatever_ends_it():
     assert lines(b"a" * 10 + b"\r\n" + b"b" * 10, max_bytes=10) == [(1, b"a" * 10), (2, b"b" * 10)]
+
+
+def test_a_byte_order_mark_does_not_count_for_the_length():
+    assert lines(BOM + b"a" * 10 + b"\r\n" + b"b", max_bytes=10) == [(1, b"a" * 10), (2, b"b")]
+    assert lines(BOM + b"a" * 11 + b"\n" + b"b", max_bytes=10) == [(1, None), (2, b"b")]
+    assert lines(BOM) == lines(b"") == []
+
+
+@pytest.mark.parametrize("length", range(8, 14))
+@pytest.mark.parametrize("before", [b"", b"\r", b"\r\r", b"\r\r\r\r\r"])
+def test_a_line_ends_at_a_line_feed_alone(length: int, before: bytes):
+    assert [n for n, _ in lines(b"a" * length + before + b"\n" + b"b", max_bytes=10)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("content", "bytes_", "has_rest"),
+    [
+        (b"", 0, False),
+        (b'{"a": 1}', 8, False),
+        (b'{"a": 1}\n', 9, False),
+        (b'{"a": 1}\n{"b": 2}', 17, False),
+        (b'{"a": 1}\n{"b": 2', 9, True),
+        (b'{"a": 1}\n12', 9, True),
+        (b'{"a": 1}\n  ', 9, False),
+        (b'{"a": 1', 0, True),
+        (BOM + b"{}", 5, False),
+        (BOM, 0, False),
+        (b'{"a": 1}\n{"b": "' + b"x" * 20 + b'"}', 9, True),
+        (b"bad\n", 4, False),
+        (b"\n\n", 2, False),
+    ],
+)
+def test_an_input_counts_up_to_half_a_line(
+    content: bytes, bytes_: int, has_rest: bool, monkeypatch: pytest.MonkeyPatch
+):
+    for piece in (1, 3, 1000):
+        monkeypatch.setattr(module, "_PIECE", piece)
+        assert extent(io.BytesIO(content), max_bytes=20) == Extent(bytes=bytes_, has_rest=has_rest)
+
+
+def test_what_can_be_read_but_not_written_is_refused():
+    def nested(levels: int) -> bytes:
+        return b'{"id": "q-1", "parameters": ' + b"[" * levels + b"1" + b"]" * levels + b"}"
+
+    with pytest.raises(
+        BadLine, match="the line: got arrays and objects in too many others, allowed is 64 levels"
+    ) as bad:
+        parsed(nested(300))
+    assert (bad.value.own_id, bad.value.status) == ("q-1", 400)
+    orjson.dumps({**parsed(nested(253)).body, "id": "job:1", "sync": True})
+    assert module.MAX_DEPTH == body.MAX_DEPTH
 
 
 def test_a_line_is_the_body_and_an_id_of_its_own():

@@ -17,10 +17,7 @@ from clients.answer import Answer
 from clients.batch import main as module
 from clients.batch import runner
 from clients.batch.main import app
-from clients.batch.meter import Meter, duration
-from clients.batch.progress import shown
 from clients.errors import NotAllowed, NotFound, PromptSvcError, Refused, ServiceFailed, Unavailable
-from tests.waiting import until
 
 SECRET = "the prompt nobody may see"
 
@@ -317,6 +314,72 @@ def test_a_service_that_fails_at_every_line_stops_the_run(folder: Folder, servic
     assert len(folder.errors) == 10
 
 
+def test_a_line_that_is_nested_too_deeply_stops_nothing(folder: Folder):
+    deep = '{"id": "deep", "prompt": "x", "parameters": ' + "[" * 300 + "]" * 300 + "}\n"
+    folder.write(*prompts(1), deep, *prompts(1))
+    assert folder.run().exit_code == 1
+    assert [record["line"] for record in folder.answers] == [1, 3]
+    (error,) = folder.errors
+    assert (error["line"], error["id"], error["status"]) == (2, "deep", "refused")
+
+
+def test_a_fault_of_the_program_is_no_end_of_the_batch(folder: Folder, service: FakeService):
+    def answer(body: Mapping[str, Any]) -> Answer:
+        if body["id"] == "job:2":
+            raise TypeError("nobody thought of this")
+        return service.completed(body)
+
+    service.answer = answer
+    folder.write(*prompts(3))
+    done = folder.run("--concurrency", "1")
+    assert done.exit_code == 4
+    assert "a fault of this program; the same command goes on from here" in done.stderr
+    assert "nobody thought of this" in done.stderr
+    service.answer = service.completed
+    assert folder.run().exit_code == 0
+    assert [record["line"] for record in folder.answers] == [1, 2, 3]
+
+
+def test_what_is_added_during_a_run_is_the_next_ones(folder: Folder, service: FakeService):
+    def answer(body: Mapping[str, Any]) -> Answer:
+        if body["id"] == "job:1":
+            with folder.input.open("a") as file:
+                file.write('{"prompt": "second"}\n{"prompt": "thi')
+        return service.completed(body)
+
+    service.answer = answer
+    folder.write({"prompt": "first"})
+    assert folder.run("--concurrency", "1").exit_code == 0
+    assert ([record["line"] for record in folder.answers], folder.errors) == ([1], [])
+    # And half a line that is there when a run begins.
+    done = folder.run()
+    assert done.exit_code == 1
+    assert "the input's last line, 3, had no end and was no JSON object" in done.stderr
+    assert ([record["line"] for record in folder.answers], folder.errors) == ([1, 2], [])
+    with folder.input.open("a") as file:
+        file.write('rd"}')
+    assert folder.run().exit_code == 0
+    assert [record["text"] for record in folder.answers] == ["FIRST", "SECOND", "THIRD"]
+
+
+def test_a_batch_that_is_begun_anew_runs_the_lines_that_were_refused(folder: Folder, service: FakeService):
+    folder.write({"prompt": "a"}, {"Prompt": "b"}, {"prompt": "c"})
+    assert folder.run().exit_code == 1
+    folder.write({"prompt": "a"}, {"prompt": "b"}, {"prompt": "c"})
+    done = folder.run()
+    errors = folder.output.with_suffix(".errors.jsonl")
+    job = folder.output.with_name("out.jsonl.job")
+    assert done.exit_code == 2
+    assert f"or remove {folder.output}, {errors} and {job} to begin anew" in done.stderr
+    folder.output.unlink()
+    job.unlink()
+    done = folder.run()
+    assert (done.exit_code, f"{errors} is not empty" in done.stderr) == (2, True)
+    errors.unlink()
+    assert folder.run().exit_code == 0
+    assert [record["line"] for record in folder.answers] == [1, 2, 3]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_at_once_and_the_next_run_goes_on(folder: Folder, service: FakeService, number: signal.Signals):
     def answer(body: Mapping[str, Any]) -> Answer:
@@ -361,6 +424,13 @@ def test_what_cannot_be_used_is_said_in_a_line(
     assert says in done.stderr
 
 
+def test_the_help_names_defaults_that_are_none_of_typers():
+    # Square brackets would be markup.
+    said = " ".join(CliRunner().invoke(app, ["--help"]).output.replace("│", " ").split())
+    for default in ("OUT, less its .jsonl, and .errors.jsonl", "a random one per output", "service-job"):
+        assert f"Default: {default}." in said
+
+
 def test_without_ray_it_says_what_else_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def nowhere(**_: Any) -> None:
         raise ConnectionError("Could not find any running Ray instance.")
@@ -370,52 +440,3 @@ def test_without_ray_it_says_what_else_there_is(tmp_path: Path, monkeypatch: pyt
     done = CliRunner().invoke(app, [str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl")])
     assert done.exit_code == 3
     assert "set RAY_ADDRESS, or go by HTTP with --url" in done.stderr
-
-
-class Screen:
-    """A text stream, a terminal or not."""
-
-    def __init__(self, *, is_terminal: bool) -> None:
-        self._is_terminal = is_terminal
-        self.text = ""
-
-    def isatty(self) -> bool:
-        return self._is_terminal
-
-    def write(self, text: str) -> int:
-        self.text += text
-        return len(text)
-
-    def flush(self) -> None: ...
-
-
-def meter() -> Meter:
-    seconds = iter([0.0, *[10.0] * 1000])
-    made = Meter(lines=100, answered_before=20, errors_before=1, clock=lambda: next(seconds))
-    made.answered, made.errors, made.completion_tokens, made.in_flight = 27, 2, 290, 8
-    return made
-
-
-async def test_a_log_gets_a_line_every_few_seconds():
-    screen: Any = Screen(is_terminal=False)
-    async with shown(meter(), screen, every_s=0.001):
-        await until(lambda: screen.text.count("\n") >= 2)
-    line = screen.text.splitlines()[0]
-    assert line == "50 of 100 lines, 3 errors, 8 in flight, 2.9 prompts/s, 29.0 tokens/s, 17.2 s left"
-
-
-async def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "120")
-    screen: Any = Screen(is_terminal=True)
-    async with shown(meter(), screen):
-        await asyncio.sleep(0)
-    assert "50/100" in screen.text
-    assert "2.9 prompts/s, 29.0 tokens/s, 3 errors" in screen.text
-
-
-def test_the_summary_counts_this_run_and_the_ones_before():
-    assert meter().summary() == (
-        "47 answered, 3 errors; 29 lines in 10.0 s, 2.9 prompts/s, 29.0 tokens/s (21 were done before)"
-    )
-    assert [duration(s) for s in (4.23, 187, 43_500)] == ["4.2 s", "3 m 07 s", "12 h 05 m"]

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from clients.chat.conversation import Canceled, Conversation, Done, Event, Failed, Lost, Queued, Restarted, Text
-from clients.chat.errors import ChatError, NotAllowed
+from clients.chat.errors import Busy, ChatError, NotAllowed
 from clients.chat.login import NameLogin, TokenLogin
 from clients.chat.service import Service
 from tests.unit.chat_service import TOKEN, FakeService, event
@@ -97,6 +97,21 @@ def test_half_an_event_is_none(service: FakeService, time: Time):
     assert texts == ["Hel", "lo", "!"]
 
 
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_characters_that_end_a_line_elsewhere_end_none_of_a_stream(service: FakeService, time: Time, size: int):
+    text = "a\u2028b\u2029c\x85d"
+    sent = f'id: 1-1\r\ndata: {{"type": "done", "text": "{text}", "promptId": "PROMPT"}}\r\n\r\n'.encode()
+    whole: list[bytes] = [sent]
+
+    def pieces() -> bytes:
+        named = whole[0].replace(b"PROMPT", service.submitted[-1]["id"].encode())
+        whole[0] = named[size:]
+        return named[:size]
+
+    service.streams = [[pieces] * 300]
+    assert asked(conversation(service, time)) == [Queued(1), Text(text), Done()]
+
+
 def test_a_question_that_broke_off_is_asked_again_under_its_id(service: FakeService, time: Time):
     service.broken_submissions = 1
     service.streams = [[], [FIRST, DONE]]
@@ -112,6 +127,38 @@ def test_a_service_that_is_busy_is_asked_again(service: FakeService, time: Time,
     assert events[:3] == [Lost("busy"), Lost("busy"), Queued(1)]
     assert events[-1] == Done()
     assert time.pauses == [0.25, 0.5]
+
+
+#: What Ray Serve's proxy says to every path while it has no route to the application.
+NO_ROUTE = "Path '/' not found. Ping http://service/-/routes for available routes."
+
+
+def test_a_service_that_is_restarted_is_asked_again(service: FakeService, time: Time):
+    service.streams = [[b": subscribed\n\n", LOST], [b": subscribed\n\n"], [b": subscribed\n\n"]]
+    service.prompt = {"status": "completed"}
+    service.replies = [
+        (path, httpx.Response(404, text=NO_ROUTE)) for path in ("/prompt-svc/prompts/", "/prompt-svc/prompt/")
+    ]
+    events = asked(conversation(service, time, thread="thr-9"))
+    assert events[0] == Lost(NO_ROUTE)
+    assert events[-2:] == [Text("the whole answer"), Done()]
+    assert events.count(Lost(NO_ROUTE)) == 2
+
+
+def test_a_thing_that_the_service_does_not_have_is_missing_for_good(service: FakeService, time: Time):
+    service.replies = [("/prompt-svc/prompts/", httpx.Response(404, json={"error": "Not Found"}))]
+    with pytest.raises(ChatError, match="404 Not Found"):
+        asked(conversation(service, time, thread="thr-9"))
+    assert time.pauses == []
+
+
+def test_a_login_by_name_waits_for_a_service_that_is_restarted(service: FakeService):
+    http = service.client()
+    service.replies = [("/auth/callback", httpx.Response(404, text=NO_ROUTE))]
+    login = NameLogin(http, "ada")
+    with pytest.raises(Busy, match="not found"):
+        login.token()
+    assert login.token() == TOKEN
 
 
 def test_patience_ends(service: FakeService, time: Time):
@@ -180,6 +227,17 @@ def test_an_old_conversation_whose_answer_ended_while_the_connection_was_lost(
     events = asked(conversation(service, time, thread="thr-9"))
     assert service.cursors == [None, None]
     assert events == [Queued(1), Lost("connection reset by peer"), *end]
+
+
+def test_an_old_conversation_whose_answer_ended_before_the_question_was_known_to_have_arrived(
+    service: FakeService, time: Time
+):
+    service.broken_submissions = 1
+    # The second subscription is behind the answer and would never say a word.
+    service.streams = [[b": subscribed\n\n"], [b": subscribed\n\n", AssertionError("nothing comes any more")]]
+    service.prompt = {"status": "completed"}
+    events = asked(conversation(service, time, thread="thr-9"))
+    assert events == [Lost("timed out"), Queued(1), Text("the whole answer"), Done()]
 
 
 def test_an_answer_is_cancelled_unless_it_has_ended(service: FakeService, time: Time):

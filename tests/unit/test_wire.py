@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -429,6 +430,19 @@ async def test_a_connection_is_closed_after_so_many_bytes(monkeypatch: pytest.Mo
     messages = await sent(event_stream(endless(), heartbeat_s=60))
     assert 1000 < sum(len(message.get("body", b"")) for message in messages) < 1300
     assert messages[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+async def test_an_event_is_one_line_for_every_reader_of_lines():
+    data = {"text": 'a\n\r\u2028\u2029\x85\x0b\x0c\x1c\\u2028"ä🙂', "\u2028": 1}
+
+    async def events() -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        yield "1-1", data
+
+    stream = b"".join(m.get("body", b"") for m in await sent(event_stream(events(), heartbeat_s=60))).decode()
+    assert len(stream.splitlines()) == stream.count("\n")
+    (line,) = (line for line in stream.splitlines() if line.startswith("data: "))
+    assert json.loads(line.removeprefix("data: ")) == data
+    assert "ä🙂" in line
 
 
 async def test_a_client_that_leaves_ends_the_reading():
