@@ -102,6 +102,10 @@ class VllmAnswerParser:
         if message.content:
             pieces.append(Delta(text=message.content))
         for call in message.tool_calls:
+            # The grammar sees to it only where vLLM knows the form that the model's calls have; elsewhere its server drops the
+            # others, too.
+            if call.index and self._chat.parallel_tool_calls is False:
+                continue
             function = call.function
             name, arguments = (function.name, function.arguments) if function else (None, None)
             if name or arguments:
