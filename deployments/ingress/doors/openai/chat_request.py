@@ -10,7 +10,14 @@ from pydantic import Field
 
 from deployments.ingress.doors.openai.fields import Flag, Integer, Object, Objects, OpenAiModel, Schema, Word
 from deployments.ingress.doors.openai.messages import chat_messages, last_words
-from deployments.ingress.doors.openai.sampling import Call, MaxTokens, SamplingFields, check_vocabulary, refuse
+from deployments.ingress.doors.openai.sampling import (
+    Call,
+    MaxTokens,
+    SamplingFields,
+    check_logprobs,
+    check_vocabulary,
+    refuse,
+)
 from deployments.ingress.doors.openai.tools import parsing_of
 from deployments.models import ModelText
 from deployments.settings import ModelSpec
@@ -91,6 +98,7 @@ def parse_chat_request(body: Mapping[str, Any], *, model: ModelSpec, text: Model
     )
     chosen = request.sampling()
     check_vocabulary(chosen["logit_bias"], text.vocabulary)
+    check_logprobs("top_logprobs", request.top_logprobs, model)
     if request.max_completion_tokens is not None:
         chosen["max_tokens"] = request.max_completion_tokens
     sampling = SamplingParameters(
