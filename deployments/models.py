@@ -73,7 +73,11 @@ class ModelText:
             return cls(spec, ScriptedRenderer(), spec.context_tokens or 4096)
         from deployments.engines.rendering import PromptRenderer, model_files
 
-        directory = model_files(model_source(spec, settings))
+        directory = model_files(
+            model_source(spec, settings),
+            revision=spec.engine_args.get("revision"),
+            download_dir=spec.engine_args.get("download_dir"),
+        )
         return cls(spec, PromptRenderer(directory), _context_tokens(spec, directory))
 
     @property
