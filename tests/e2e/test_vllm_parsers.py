@@ -159,6 +159,11 @@ def test_a_parser_that_does_not_exist_is_named(name: str):
         scripted_parsers(spec("", **{name: "nonsense"}))
 
 
+async def test_tools_that_nobody_can_read_the_calls_of_fail_for_good():
+    with pytest.raises(PermanentEngineError, match="the model m has no tool_parser"):
+        await generate(parsed(spec("text")), Parsing(tools=TOOLS))
+
+
 async def test_a_form_that_the_engine_cannot_follow_fails_for_good_and_quotes_nothing():
     engine = parsed(spec("", tool_parser="hermes"))
     with pytest.raises(PermanentEngineError) as caught:

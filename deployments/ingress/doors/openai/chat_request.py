@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -21,7 +21,7 @@ from deployments.ingress.doors.openai.sampling import (
 from deployments.ingress.doors.openai.tools import parsing_of
 from deployments.models import ModelText
 from deployments.settings import ModelSpec
-from pipeline.engine import SamplingParameters
+from pipeline.engine import Parsing, SamplingParameters
 from pipeline.errors import InvalidField, Shown
 from pipeline.submission import PromptSubmission
 
@@ -121,6 +121,14 @@ def parse_chat_request(body: Mapping[str, Any], *, model: ModelSpec, text: Model
         metadata=request.metadata,
         service_tier=request.service_tier,
     )
+
+
+def auto_parsing(tools: Any, choice: Any) -> Parsing | None:
+    """What decides, before anything else of a request is looked at, which models can do it: tools that are called of the model's
+    own accord. None without them."""
+    if isinstance(tools, Sequence) and tools and choice in (None, "auto"):
+        return Parsing(tools=tuple(tools))
+    return None
 
 
 def choices_of(submission: PromptSubmission, n: int) -> tuple[PromptSubmission, ...]:
