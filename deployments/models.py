@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -73,7 +76,11 @@ class ModelText:
             return cls(spec, ScriptedRenderer(), spec.context_tokens or 4096)
         from deployments.engines.rendering import PromptRenderer, model_files
 
-        directory = model_files(model_source(spec, settings))
+        directory = model_files(
+            model_source(spec, settings),
+            revision=spec.engine_args.get("revision"),
+            download_dir=spec.engine_args.get("download_dir"),
+        )
         return cls(spec, PromptRenderer(directory), _context_tokens(spec, directory))
 
     @property
@@ -85,6 +92,16 @@ class ModelText:
     def vocabulary(self) -> int:
         """Ids of tokens are below it."""
         return self._renderer.tokenizer.get_vocab_size()
+
+    @cached_property
+    def tokens(self) -> bytes:
+        """Digest of the vocabulary: the same for models to which every id means the same token. Made when first asked for, which
+        takes tenths of a second."""
+        vocabulary = self._renderer.tokenizer.get_vocab(with_added_tokens=True)
+        digest = hashlib.sha256()
+        for token, token_id in sorted(vocabulary.items(), key=itemgetter(1)):
+            digest.update(f"{token_id}\0{token}\0".encode())
+        return digest.digest()
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of a prompt's ids. Raises InvalidField if the model knows no such ids."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
@@ -176,6 +177,13 @@ class ModelSpec(BaseModel):
     def paints(self) -> bool:
         """Whether its prompts go to a ``Diffusion`` deployment, as they are and without token ids."""
         return self.engine == "diffusers"
+
+    @property
+    def most_logprobs(self) -> int:
+        """How many of the likeliest tokens may come with each one: vLLM's ``max_logprobs``, which is 20 if nothing is said."""
+        most = int(self.engine_args.get("max_logprobs", 20))
+        # vLLM's word for all there are.
+        return sys.maxsize if most == -1 else most
 
     @property
     def deployment(self) -> str:

@@ -30,6 +30,11 @@ class Parsing:
     #: What the chat template was told beside the messages, which some parsers go by.
     template_variables: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def auto_tools(self) -> bool:
+        """Whether the model calls tools of its own accord, in its own form: only a parser of that form reads it."""
+        return bool(self.tools) and self.tool_choice == "auto"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingParameters:

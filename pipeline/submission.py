@@ -73,6 +73,16 @@ class PromptSubmission:
         return fill_all(self.template, self.prompt, self.variables)
 
     @property
+    def auto_tools(self) -> bool:
+        """See ``Parsing.auto_tools``."""
+        return self.sampling.parsing is not None and self.sampling.parsing.auto_tools
+
+    @property
+    def names_tokens(self) -> bool:
+        """Whether it names tokens by their ids, which mean something else to a model with other tokens."""
+        return self.prompt_token_ids is not None or bool(self.sampling.logit_bias)
+
+    @property
     def characters(self) -> int:
         """Length of what is rendered. Raises as ``text`` does."""
         if self.prompt_token_ids is not None:

@@ -93,13 +93,17 @@ class PromptRenderer:
         return tuple(self.tokenizer.encode(text, add_special_tokens=True).ids)
 
 
-def model_files(source: str, revision: str | None = None) -> Path:
-    """Directory with at least the tokenizer files of a model: the source itself, or the local copy of a hub model."""
+def model_files(source: str, *, revision: str | None = None, download_dir: str | None = None) -> Path:
+    """Directory with at least the tokenizer files of a model: the source itself, or the local copy of a hub model.
+
+    Args:
+        revision, download_dir: the engine's arguments of these names: its weights are in the same copy.
+    """
     if Path(source).is_dir():
         return Path(source)
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(source, revision=revision, allow_patterns=_RENDERING_FILES))
+    return Path(snapshot_download(source, revision=revision, cache_dir=download_dir, allow_patterns=_RENDERING_FILES))
 
 
 def _tokenizer_config(directory: Path) -> dict[str, Any]:

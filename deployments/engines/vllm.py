@@ -86,7 +86,12 @@ class VllmEngine:
         args = _engine_args(spec, source)
         llm, can_replay = await asyncio.to_thread(_load, args)
         try:
-            model_dir = await asyncio.to_thread(model_files, llm.model_config.model, llm.model_config.revision)
+            model_dir = await asyncio.to_thread(
+                model_files,
+                llm.model_config.model,
+                revision=llm.model_config.revision,
+                download_dir=args.download_dir,
+            )
             renderer = PromptRenderer(model_dir)
             _check_same_ids(renderer, llm)
             return cls(

@@ -31,6 +31,8 @@ class VllmParsers:
         Raises:
             InvalidSettings: vLLM has no parser of that name, or it cannot be used with the model's tokenizer.
         """
+        self._model_id = spec.id
+        self._reads_calls = spec.tool_parser is not None
         self._tokenizer = tokenizer
         self._model_config = model_config
         try:
@@ -55,6 +57,9 @@ class VllmParsers:
     def parser(self, request: TextRequest) -> VllmAnswerParser:
         parsing = request.sampling.parsing
         assert parsing is not None
+        if parsing.auto_tools and not self._reads_calls:
+            # Doors offer tools to other models only; this one has lost its parser since.
+            raise PermanentEngineError(f"the model {self._model_id} has no tool_parser to read its calls of tools with")
         # The messages are in the prompt already; parsers ask for the tools and what may be done with them.
         asked: dict[str, Any] = {"messages": [], "chat_template_kwargs": dict(parsing.template_variables) or None}
         if parsing.tools:
@@ -102,6 +107,10 @@ class VllmAnswerParser:
         if message.content:
             pieces.append(Delta(text=message.content))
         for call in message.tool_calls:
+            # The grammar sees to it only where vLLM knows the form that the model's calls have; elsewhere its server drops the
+            # others, too.
+            if call.index and self._chat.parallel_tool_calls is False:
+                continue
             function = call.function
             name, arguments = (function.name, function.arguments) if function else (None, None)
             if name or arguments:

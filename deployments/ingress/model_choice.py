@@ -57,6 +57,8 @@ class Choice:
     fallback: ModelSpec | None
     #: How it was chosen if not by its name (``pipeline.prompt.Prompt.routed``).
     routed: str = ""
+    #: The models of the split that it was chosen from, itself among them; none if it was not.
+    candidates: tuple[ModelSpec, ...] = ()
 
 
 def route(
@@ -67,12 +69,14 @@ def route(
     named: str | None,
     prompt_type: PromptType,
     key: str,
+    auto_tools: bool = False,
 ) -> Choice:
     """The model that the prompt names, or that its split gives it to; without a name the default, which may be a split, too.
 
     Args:
         default: id, alias or split that runs prompts which name none.
         key: what a split goes by: the same model for the same key.
+        auto_tools: the model calls tools of its own accord; a split gives it to one that can, if it has any.
 
     Raises:
         InvalidField: there is no model or split of that name.
@@ -81,14 +85,15 @@ def route(
     name = named or default
     weights = routing.splits.get(name)
     routed = ""
+    candidates: tuple[ModelSpec, ...] = ()
     if weights is not None:
-        able = {
-            model.id: weights[model.id]
-            for model in models
-            if weights.get(model.id) and prompt_type.capability in model.capabilities
-        }
+        able = [model for model in models if weights.get(model.id) and prompt_type.capability in model.capabilities]
+        if auto_tools:
+            # Where there is none, the door says so of the one that is chosen.
+            able = [model for model in able if model.tool_parser is not None] or able
         if able:
-            named, routed = pick(able, key), f"split {name}"
+            candidates = tuple(able)
+            named, routed = pick({model.id: weights[model.id] for model in able}, key), f"split {name}"
         elif named:
             raise NotCapable(
                 f"modelId: no model of {name} has the capability {prompt_type.capability}, which {prompt_type} needs"
@@ -98,4 +103,9 @@ def route(
         raise InvalidField("modelId", named, f"one of {', '.join(known)}")
     model = choose_model(models, default=find_model(models, default) or models[0], named=named, prompt_type=prompt_type)
     rule = routing.fallbacks.get(model.id)
-    return Choice(model=model, fallback=find_model(models, rule.model) if rule else None, routed=routed)
+    return Choice(
+        model=model,
+        fallback=find_model(models, rule.model) if rule else None,
+        routed=routed,
+        candidates=candidates,
+    )

@@ -61,8 +61,11 @@ class PromptService:
         self._routing = routing or CurrentRouting(settings)
         self._sources = sources
 
-    async def submit(self, user_id: str, submission: PromptSubmission) -> Accepted:
+    async def submit(self, user_id: str, submission: PromptSubmission, choice: Choice | None = None) -> Accepted:
         """Store and queue a prompt; when this returns, it is durable. An id the user has used before returns what is stored.
+
+        Args:
+            choice: that ``choose`` made for it; None: it is made now.
 
         Raises:
             ClientError: the model or the template is unknown, no model can do it, the prompt does not fit it, its id is taken, or
@@ -70,18 +73,20 @@ class PromptService:
             StoreUnavailable: nothing was stored, or (if the connection broke on the way back) it was: submit it again with
                 the same id to find out.
         """
-        return await self.accept(await self.prepare(user_id, submission))
+        return await self.accept(await self.prepare(user_id, submission, choice))
 
     async def accept(self, new: NewPrompt) -> Accepted:
         """The second half of ``submit``: store and queue what was prepared."""
         with translated_errors():
             return await self._prompts.accept(new)
 
-    async def prepare(self, user_id: str, submission: PromptSubmission) -> NewPrompt:
+    async def prepare(self, user_id: str, submission: PromptSubmission, choice: Choice | None = None) -> NewPrompt:
         """The first half of ``submit``: everything that can be refused is, before anything is stored."""
         prompt_id = submission.id or new_id("prom")
         thread_id = submission.thread_id or prompt_id
-        choice = await self._model_for(submission, f"{user_id}/{thread_id}")
+        choice = choice or await self._model_for(submission, f"{user_id}/{thread_id}")
+        if submission.names_tokens:
+            await self._check_same_tokens(choice, submission)
         spec = choice.model
         submission = await self._with_saved_template(user_id, submission)
         submission = _parsed_by(spec, submission)
@@ -113,11 +118,14 @@ class PromptService:
             cost=TEXT if image is None else _cost(image, spec),
         )
 
+    async def choose(self, user_id: str, submission: PromptSubmission) -> Choice:
+        """The model that would run it in its thread. Raises ClientError as ``submit`` does."""
+        return await self._model_for(submission, f"{user_id}/{submission.thread_id or submission.id}")
+
     async def model_of(self, user_id: str, submission: PromptSubmission) -> tuple[ModelSpec, ModelText]:
-        """The model that would run it in its thread, and what renders and measures it there. Raises ClientError as ``submit``
-        does."""
-        choice = await self._model_for(submission, f"{user_id}/{submission.thread_id or submission.id}")
-        return choice.model, self._texts[choice.model.id]
+        """The same, and what renders and measures it there."""
+        model = (await self.choose(user_id, submission)).model
+        return model, self._texts[model.id]
 
     def model_named(self, name: str) -> ModelSpec | None:
         """The model behind an id, an alias or the name of a split, of which it is the one that most prompts run on."""
@@ -136,6 +144,7 @@ class PromptService:
             named=submission.model_id,
             prompt_type=submission.type,
             key=key,
+            auto_tools=submission.auto_tools,
         )
         if submission.type.needs_files and not submission.file_ids:
             raise InvalidField("fileIds", Shown("nothing"), f"at least one file with the type {submission.type}")
@@ -147,7 +156,7 @@ class PromptService:
         """The prompt as the fallback model gets it, made now: whoever moves it later has no templates and tokenizers. A picture
         is painted as it was resolved for the first model, if that is within the other's limits."""
         other = choice.fallback
-        if other is None:
+        if other is None or not await self._can_take_over(choice.model, other, submission):
             return None
         try:
             if other.paints:
@@ -159,6 +168,31 @@ class PromptService:
             # It does not fit that model; it waits for its own.
             return None
         return Fallback(model_id=other.id, prompt_token_ids=token_ids)
+
+    async def _can_take_over(self, model: ModelSpec, other: ModelSpec, submission: PromptSubmission) -> bool:
+        """Whether the other model can do what was checked for the first one."""
+        if submission.auto_tools and other.tool_parser is None:
+            return False
+        if (submission.sampling.logprobs or 0) > other.most_logprobs:
+            return False
+        return not submission.names_tokens or await self._have_same_tokens(model, other)
+
+    async def _check_same_tokens(self, choice: Choice, submission: PromptSubmission) -> None:
+        """Raises InvalidField for ids of tokens where the client cannot know whose they are."""
+        for other in choice.candidates:
+            if not await self._have_same_tokens(choice.model, other):
+                names = ", ".join(model.id for model in choice.candidates)
+                raise InvalidField(
+                    "logit_bias" if submission.prompt_token_ids is None else "prompt",
+                    Shown("ids of tokens"),
+                    f"none where models with different tokens share the prompts; name one of {names}",
+                )
+
+    async def _have_same_tokens(self, model: ModelSpec, other: ModelSpec) -> bool:
+        if model.id == other.id:
+            return True
+        first, second = self._texts[model.id], self._texts[other.id]
+        return await asyncio.to_thread(lambda: first.tokens == second.tokens)
 
     async def _with_saved_template(self, user_id: str, submission: PromptSubmission) -> PromptSubmission:
         name = submission.template_name

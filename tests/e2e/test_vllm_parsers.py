@@ -76,6 +76,19 @@ async def test_calls_in_the_form_of_hermes_are_read_and_resumed_at_every_delta()
         assert said([*whole[:cut], *rest]) == said(whole)
 
 
+@pytest.mark.parametrize("parallel", [True, False])
+async def test_one_call_is_all_there_is_where_several_are_not_wanted(parallel: bool):
+    # No grammar holds this parser's model to one call.
+    engine = parsed(spec('[weather(city="Zürich 🦜"), time(city="Paris")]', tool_parser="pythonic"))
+    parsing = Parsing(tools=TOOLS, parallel_tool_calls=parallel)
+    whole = await generate(engine, parsing)
+    expected = EXPECTED if parallel else EXPECTED[:1]
+    assert (said(whole), whole[-1].finish_reason) == (("", "", expected), FinishReason.TOOL_CALLS)
+    for cut in range(1, len(whole)):
+        rest = await generate(engine, parsing, whole[:cut])
+        assert said([*whole[:cut], *rest]) == said(whole), f"cut behind {cut}"
+
+
 async def test_an_answer_without_calls_is_text():
     engine = parsed(spec("Just < words", tool_parser="hermes"))
     whole = await generate(engine, Parsing(tools=TOOLS))
@@ -144,6 +157,11 @@ async def test_thoughts_are_told_from_the_answer_and_resumed_at_every_delta():
 def test_a_parser_that_does_not_exist_is_named(name: str):
     with pytest.raises(InvalidSettings, match=f"{name}='nonsense'"):
         scripted_parsers(spec("", **{name: "nonsense"}))
+
+
+async def test_tools_that_nobody_can_read_the_calls_of_fail_for_good():
+    with pytest.raises(PermanentEngineError, match="the model m has no tool_parser"):
+        await generate(parsed(spec("text")), Parsing(tools=TOOLS))
 
 
 async def test_a_form_that_the_engine_cannot_follow_fails_for_good_and_quotes_nothing():

@@ -34,7 +34,29 @@ def test_it_does_not_change_with_other_files_or_places(model: Path, tmp_path_fac
     assert model_fingerprint(moved) == before
 
 
-def test_a_directory_without_weights_is_no_model(model: Path) -> None:
-    (model / "model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="no weights"):
+def test_a_directory_with_neither_weights_nor_a_config_is_no_model(model: Path) -> None:
+    for name in ("model.safetensors", "config.json"):
+        (model / name).unlink()
+    with pytest.raises(FileNotFoundError, match="neither weights nor a config"):
         model_fingerprint(model)
+
+
+def test_a_model_whose_weights_are_not_in_its_directory_is_told_by_its_config(model: Path) -> None:
+    with_weights = model_fingerprint(model)
+    (model / "model.safetensors").unlink()
+    before = model_fingerprint(model)
+    assert before == model_fingerprint(model) != with_weights
+    (model / "config.json").write_text("xy")
+    assert model_fingerprint(model) != before
+
+
+def test_a_model_of_the_hub_without_weights_is_told_by_its_commit(model: Path, tmp_path: Path) -> None:
+    (model / "model.safetensors").unlink()
+    found = set()
+    for commit in ("c1", "c2"):
+        snapshot = tmp_path / "models--org--m" / "snapshots" / commit
+        snapshot.mkdir(parents=True)
+        for name in ("config.json", "tokenizer.json"):
+            (snapshot / name).write_text("x")
+        found.add(model_fingerprint(snapshot))
+    assert len(found) == 2

@@ -177,6 +177,12 @@ def test_no_number_reaches_an_engine_that_it_cannot_take(field: str, value: floa
         Sampling.model_validate({field: value})
 
 
+def test_a_temperature_that_vllm_refuses_is_refused():
+    assert Sampling.model_validate({"temperature": 2}).temperature == 2
+    with pytest.raises(ValueError, match="temperature"):
+        Sampling.model_validate({"temperature": 2.01})
+
+
 def test_a_query_has_defaults():
     query = ChatsQuery()
     assert (query.limit, query.include_hidden, query.after, query.before) == (10, False, None, None)

@@ -73,6 +73,18 @@ def test_sampling_is_taken_over():
     assert sampling(temperature=None, stop=None, seed=None) == SamplingParameters()
 
 
+def test_no_more_logprobs_than_the_models_engine_gives():
+    few = ModelSpec(id="org/few", source="none", engine_args={"max_logprobs": 3})
+    every = ModelSpec(id="org/every", source="none", engine_args={"max_logprobs": -1})
+    wanted = {"logprobs": True, "top_logprobs": 4}
+    for model, most in ((MODEL, 4), (few, 3), (every, 4)):
+        assert chat(model, **{**wanted, "top_logprobs": most}).submissions[0].sampling.logprobs == most
+    with pytest.raises(InvalidField, match="top_logprobs: got 4, allowed is at most 3 with the model org/few"):
+        chat(few, **wanted)
+    with pytest.raises(InvalidField, match="logprobs: got 4, allowed is at most 3"):
+        parse_completion_request({"prompt": "hi", "logprobs": 4}, model=few, text=TEXT, highest_priority=2)
+
+
 def test_it_is_the_same_once_it_was_stored():
     import orjson
 

@@ -6,15 +6,17 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError
 
+from deployments.engines.scripted import ScriptedRenderer
 from deployments.ingress import hub as module
 from deployments.ingress.default_model import DefaultModel
 from deployments.ingress.hub import Hub
 from deployments.ingress.model_choice import NotCapable
 from deployments.ingress.service import PromptService
 from deployments.models import ModelText, PromptTooLong
+from deployments.routing import CurrentRouting
 from deployments.settings import ModelSpec, Settings
 from deployments.tasks import Supervisor
-from pipeline.engine import Parsing
+from pipeline.engine import Parsing, SamplingParameters
 from pipeline.errors import InvalidField, NotFound, StoreUnavailable
 from pipeline.files.record import FileRecord
 from pipeline.prompt import NewPrompt, Prompt
@@ -27,6 +29,7 @@ from pipeline.template import MissingVariable
 from tests.unit.chosen_default import ChosenDefault
 from tests.unit.logs_in_memory import THREAD, USER, MemoryLogs
 from tests.unit.test_wire import WAITING
+from tests.unit.tokenizers_for_tests import byte_fallback
 from tests.waiting import until
 
 MODEL = ModelSpec(id="org/small", aliases=("documented",), engine="scripted", source="none", context_tokens=64)
@@ -96,15 +99,23 @@ def logs() -> MemoryLogs:
 
 
 @pytest.fixture
-async def service(prompts: Prompts, logs: MemoryLogs, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PromptService]:
-    monkeypatch.setattr(module, "LOOK_ANYWAY_S", 60)
+async def supervisor() -> AsyncIterator[Supervisor]:
     supervisor = Supervisor()
+    yield supervisor
+    await supervisor.stop()
+
+
+@pytest.fixture
+async def service(
+    prompts: Prompts, logs: MemoryLogs, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> PromptService:
+    monkeypatch.setattr(module, "LOOK_ANYWAY_S", 60)
     settings = Settings.parse({"redis_url": "redis://none.invalid", "models": [MODEL, PAINTER, THINKER]})
     store: Any = prompts
     client: Any = logs
     templates: Any = Templates()
     chosen: Any = ChosenDefault()
-    yield PromptService(
+    return PromptService(
         settings,
         store,
         Hub(client, logs.keys, supervisor),
@@ -113,7 +124,6 @@ async def service(prompts: Prompts, logs: MemoryLogs, monkeypatch: pytest.Monkey
         templates,
         files=Files(),
     )
-    await supervisor.stop()
 
 
 async def test_thoughts_are_told_from_answers_where_the_models_own_template_makes_it_think(
@@ -308,6 +318,95 @@ async def test_a_chat_is_rendered_whole_and_gets_nothing_of_the_thread(service: 
     alone, chat = prompts.accepted
     assert len(chat.prompt_token_ids) > len(alone.prompt_token_ids)
     assert (chat.prompt, chat.history) == ("hi", False)
+
+
+BYTES = ModelSpec(id="org/bytes", engine="scripted", source="none", tool_parser="hermes")
+SAME = ModelSpec(id="org/same", engine="scripted", source="none", engine_args={"max_logprobs": 2})
+PIECES = ModelSpec(id="org/pieces", engine="scripted", source="none", tool_parser="hermes")
+
+
+class Pieces(ScriptedRenderer):
+    """Other tokens, and as many ids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokenizer = byte_fallback()
+
+
+def routed(prompts: Prompts, logs: MemoryLogs, supervisor: Supervisor, routing: dict[str, Any]) -> PromptService:
+    """Over the three models."""
+    settings = Settings.parse({"redis_url": "redis://none.invalid", "models": [BYTES, SAME, PIECES]})
+    store: Any = prompts
+    client: Any = logs
+    templates: Any = Templates()
+    chosen: Any = ChosenDefault()
+    in_force = CurrentRouting(settings)
+    in_force.reconfigure(routing)
+    return PromptService(
+        settings,
+        store,
+        Hub(client, logs.keys, supervisor),
+        {
+            BYTES.id: ModelText.open(BYTES, settings),
+            SAME.id: ModelText.open(SAME, settings),
+            PIECES.id: ModelText(PIECES, Pieces(), 4096),
+        },
+        DefaultModel(settings, chosen),
+        templates,
+        files=Files(),
+        routing=in_force,
+    )
+
+
+TOOL = {"type": "function", "function": {"name": "add"}}
+PLAIN = PromptSubmission(prompt="hi", messages=CHAT)
+BIASED = replace(PLAIN, sampling=SamplingParameters(logit_bias=((7, 5.0),)))
+IDS = PromptSubmission(prompt="hi", template="{prompt}", prompt_token_ids=(104, 105))
+WITH_TOOLS = replace(PLAIN, sampling=SamplingParameters(parsing=Parsing(tools=(TOOL,))))
+MUST_CALL = replace(PLAIN, sampling=SamplingParameters(parsing=Parsing(tools=(TOOL,), tool_choice="required")))
+
+
+@pytest.mark.parametrize(
+    ("submission", "takers"),
+    [
+        (PLAIN, {SAME.id, PIECES.id}),
+        (BIASED, {SAME.id}),
+        (IDS, {SAME.id}),
+        (WITH_TOOLS, {PIECES.id}),
+        (MUST_CALL, {SAME.id, PIECES.id}),
+        (replace(PLAIN, sampling=SamplingParameters(logprobs=2)), {SAME.id, PIECES.id}),
+        (replace(PLAIN, sampling=SamplingParameters(logprobs=3)), {PIECES.id}),
+    ],
+)
+async def test_a_prompt_has_no_fallback_that_cannot_do_it(
+    prompts: Prompts, logs: MemoryLogs, supervisor: Supervisor, submission: PromptSubmission, takers: set[str]
+):
+    for other in (SAME.id, PIECES.id):
+        service = routed(prompts, logs, supervisor, {"fallbacks": {BYTES.id: {"model": other}}})
+        await service.submit(USER, replace(submission, model_id=BYTES.id))
+    assert {new.fallback.model_id for new in prompts.accepted if new.fallback} == takers
+
+
+@pytest.mark.parametrize(("submission", "field"), [(BIASED, "logit_bias"), (IDS, "prompt")])
+async def test_ids_of_tokens_are_refused_where_models_with_other_tokens_share_the_prompts(
+    prompts: Prompts, logs: MemoryLogs, supervisor: Supervisor, submission: PromptSubmission, field: str
+):
+    alike, unlike = {BYTES.id: 1, SAME.id: 1}, {BYTES.id: 1, PIECES.id: 1}
+    service = routed(prompts, logs, supervisor, {"splits": {"alike": alike, "unlike": unlike}})
+    await service.submit(USER, replace(submission, model_id="alike"))
+    await service.submit(USER, replace(PLAIN, model_id="unlike"))
+    assert len(prompts.accepted) == 2
+    for thread in range(8):
+        with pytest.raises(InvalidField, match=f"^{field}: .*name one of {BYTES.id}, {PIECES.id}"):
+            await service.submit(USER, replace(submission, model_id="unlike", thread_id=f"t{thread}"))
+    await service.submit(USER, replace(submission, model_id=PIECES.id))
+    assert len(prompts.accepted) == 3
+
+
+async def test_a_choice_holds_whatever_the_routing_becomes(prompts: Prompts, service: PromptService):
+    choice = await service.choose(USER, replace(PLAIN, model_id=THINKER.id, thread_id="t"))
+    await service.submit(USER, replace(PLAIN, model_id=MODEL.id), choice)
+    assert [new.model_id for new in prompts.accepted] == [THINKER.id]
 
 
 async def test_a_chat_with_history_is_refused(service: PromptService, prompts: Prompts):

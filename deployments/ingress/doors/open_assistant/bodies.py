@@ -52,13 +52,14 @@ class Body(_Sent):
 
 
 class Sampling(_Sent):
-    """SamplingParameters. The original has no ranges: what no engine takes fails there later, here at once."""
+    """SamplingParameters. The original has no ranges: what its workers do not take fails there later. Here it is refused at once,
+    within vLLM's ranges (``SamplingParams._verify_args``)."""
 
     top_k: Annotated[int, Field(ge=-1, le=_MOST)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     #: Taken and shown; vLLM has nothing like it.
     typical_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = None
     max_new_tokens: Annotated[int, Field(ge=1, le=_MOST), BeforeValidator(_default_for_null)] = DEFAULT_NEW_TOKENS
 

@@ -16,7 +16,7 @@ from deployments.ingress.auth import Gate, GuardedRoute, Permission, principal
 from deployments.ingress.body import read_json
 from deployments.ingress.doors.door import Door
 from deployments.ingress.doors.openai.calls import Begun, Calls, choice_id, note_of
-from deployments.ingress.doors.openai.chat_request import parse_chat_request
+from deployments.ingress.doors.openai.chat_request import auto_parsing, parse_chat_request
 from deployments.ingress.doors.openai.completion_request import parse_completion_request
 from deployments.ingress.doors.openai.errors import OpenAiError, error_reply, model_not_found
 from deployments.ingress.doors.openai.images import Images
@@ -24,19 +24,19 @@ from deployments.ingress.doors.openai.models import named_model
 from deployments.ingress.doors.openai.sampling import MOST_CHOICES, Call
 from deployments.ingress.doors.openai.stream import CompletionStream, EventStream, check_answered
 from deployments.ingress.doors.openai.wire import completion
-from deployments.ingress.model_choice import find_model
+from deployments.ingress.model_choice import NotCapable, find_model
 from deployments.ingress.principal import Principal
 from deployments.ingress.service import PromptService
 from deployments.models import ModelText
 from deployments.settings import ModelSpec, Settings
+from pipeline.engine import SamplingParameters
 from pipeline.errors import InvalidField, NotFound, Shown
 from pipeline.priority import HIGHEST
-from pipeline.prompt_type import Capability
 from pipeline.submission import PromptSubmission
 
 #: One error shape for everything under it, known or not.
 DOOR = Door(prefixes=("/v1/",), error_reply=error_reply)
-_CHAT = "chat.completion"
+_CHAT, _TEXT = "chat.completion", "text_completion"
 #: Who the models are said to be owned by.
 _OWNER = "prompt-svc"
 
@@ -108,11 +108,11 @@ class OpenAi:
 
     async def chat(self, request: Request) -> Response:
         """Answer a chat."""
-        return await self._answer(request, parse_chat_request)
+        return await self._answer(request, _CHAT, parse_chat_request)
 
     async def complete(self, request: Request) -> Response:
         """Go on with a text."""
-        return await self._answer(request, parse_completion_request)
+        return await self._answer(request, _TEXT, parse_completion_request)
 
     async def embed(self, request: Request) -> Response:
         """Refused: no engine of the service makes embeddings."""
@@ -141,16 +141,22 @@ class OpenAi:
             await self._service.remove(caller.user_id, prompt.id)
         return _json({"id": begun.id, "object": "chat.completion.deleted", "deleted": True})
 
-    async def _answer(self, request: Request, parse: ParseCall) -> Response:
+    async def _answer(self, request: Request, kind: str, parse: ParseCall) -> Response:
         began = time.monotonic()
         caller = principal(request)
         body = await read_json(request, max_bytes=self._settings.max_body_bytes)
         spec = await self._model(body)
-        if Capability.TEXT_GENERATION not in spec.capabilities:
-            raise OpenAiError(f"The model {spec.id} does not make text", param="model", code="model_not_capable")
+        identity = await self._calls.identify(request, caller.user_id, kind, body)
+        try:
+            choice = await self._service.choose(caller.user_id, _outline(identity.id, kind, body))
+        except NotCapable:
+            raise OpenAiError(
+                f"The model {spec.id} does not make text", param="model", code="model_not_capable"
+            ) from None
         highest = HIGHEST if caller.is_admin else self._settings.max_user_priority
-        call = parse(body, model=spec, text=self._texts[spec.id], highest_priority=highest)
-        begun = await self._calls.begin(request, caller.user_id, body, call)
+        model = choice.model
+        call = parse(body, model=model, text=self._texts[model.id], highest_priority=highest)
+        begun = await self._calls.submit(identity, call, choice)
         if call.stream:
             stream = CompletionStream(self._calls, begun)
             return EventStream(
@@ -196,6 +202,17 @@ class OpenAi:
 
     def _model_object(self, spec: ModelSpec) -> dict[str, Any]:
         return {"id": spec.id, "object": "model", "created": self._since, "owned_by": _OWNER}
+
+
+def _outline(call_id: str, kind: str, body: Mapping[str, Any]) -> PromptSubmission:
+    """As much of a call's prompts as their model is chosen by. The name of the model is a string."""
+    parsing = auto_parsing(body.get("tools"), body.get("tool_choice")) if kind == _CHAT else None
+    return PromptSubmission(
+        prompt="",
+        thread_id=call_id,
+        model_id=body.get("model") or None,
+        sampling=SamplingParameters(parsing=parsing),
+    )
 
 
 def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -18,6 +18,7 @@ from deployments.ingress.doors.openai.answer import Answer, Usage
 from deployments.ingress.doors.openai.errors import OpenAiError
 from deployments.ingress.doors.openai.sampling import Call
 from deployments.ingress.doors.openai.wire import Head
+from deployments.ingress.model_choice import Choice
 from deployments.ingress.service import PromptService
 from deployments.ingress.threads import ThreadReader
 from deployments.tasks import Supervisor
@@ -77,6 +78,19 @@ class Begun:
         return tuple(prompt.prompt for prompt in self.prompts) if self.call.echo else ()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallIdentity:
+    """What a request is known by before it is looked into."""
+
+    #: Of the call: its first prompt's and its thread's, by which a split chooses.
+    id: str
+    user_id: str
+    #: Of the whole request.
+    digest: str
+    #: The Idempotency-Key.
+    key: str | None
+
+
 class Calls:
     """Begins calls, waits for their answers, and gives them up."""
 
@@ -111,21 +125,45 @@ class Calls:
         call: Call,
         accepted: list[Prompt] | None = None,
     ) -> Begun:
+        """``identify`` and ``submit``."""
+        return await self.submit(await self.identify(request, user_id, call.object, body), call, accepted=accepted)
+
+    async def identify(self, request: Request, user_id: str, kind: str, body: Mapping[str, Any]) -> CallIdentity:
+        """What the prompts of a request are known by; they are the same for the same request sent again.
+
+        Args:
+            kind: ``Call.object`` of the call that it will be.
+
+        Raises:
+            OpenAiError: the Idempotency-Key is too long.
+            StoreUnavailable: send it again.
+        """
+        digest = hashlib.sha256(orjson.dumps([kind, body], option=orjson.OPT_SORT_KEYS)).hexdigest()
+        key = _idempotency_key(request)
+        if key is None:
+            call_id = await self._sent_before(request, user_id, digest) or new_id(PREFIXES[kind])
+        else:
+            call_id = f"{PREFIXES[kind]}-{_digits(f'{user_id}/{key}')}"
+        return CallIdentity(id=call_id, user_id=user_id, digest=digest, key=key)
+
+    async def submit(
+        self,
+        identity: CallIdentity,
+        call: Call,
+        choice: Choice | None = None,
+        accepted: list[Prompt] | None = None,
+    ) -> Begun:
         """Make the call's prompts durable; those of the same request sent again are the same prompts.
 
         Args:
+            choice: the model that all of them run on. None: that of the call's thread.
             accepted: gathers the prompts as they are durable, which tells how far it came when it raises.
 
         Raises:
             ClientError: a prompt was refused, or the Idempotency-Key was used for another request.
             StoreUnavailable: as in ``PromptService.submit``; sent again it goes on where it stopped.
         """
-        digest = hashlib.sha256(orjson.dumps([call.object, body], option=orjson.OPT_SORT_KEYS)).hexdigest()
-        key = _idempotency_key(request)
-        if key is None:
-            call_id = await self._sent_before(request, user_id, digest) or new_id(PREFIXES[call.object])
-        else:
-            call_id = f"{PREFIXES[call.object]}-{_digits(f'{user_id}/{key}')}"
+        call_id, user_id, digest, key = identity.id, identity.user_id, identity.digest, identity.key
         keeps = call.store or key is not None
         prompts = [] if accepted is None else accepted
         remembering = asyncio.ensure_future(self._remember(user_id, digest, call_id, key))
@@ -141,7 +179,7 @@ class Calls:
                     thread_id=submission.thread_id or call_id,
                     parameters={**(submission.parameters or {}), "openai": note},
                 )
-                prompt = (await self._service.submit(user_id, named)).prompt
+                prompt = (await self._service.submit(user_id, named, choice)).prompt
                 prompts.append(prompt)
                 if note_of(prompt).get("request") != digest:
                     raise OpenAiError(

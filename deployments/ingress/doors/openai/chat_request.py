@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -10,11 +10,18 @@ from pydantic import Field
 
 from deployments.ingress.doors.openai.fields import Flag, Integer, Object, Objects, OpenAiModel, Schema, Word
 from deployments.ingress.doors.openai.messages import chat_messages, last_words
-from deployments.ingress.doors.openai.sampling import Call, MaxTokens, SamplingFields, check_vocabulary, refuse
+from deployments.ingress.doors.openai.sampling import (
+    Call,
+    MaxTokens,
+    SamplingFields,
+    check_logprobs,
+    check_vocabulary,
+    refuse,
+)
 from deployments.ingress.doors.openai.tools import parsing_of
 from deployments.models import ModelText
 from deployments.settings import ModelSpec
-from pipeline.engine import SamplingParameters
+from pipeline.engine import Parsing, SamplingParameters
 from pipeline.errors import InvalidField, Shown
 from pipeline.submission import PromptSubmission
 
@@ -91,6 +98,7 @@ def parse_chat_request(body: Mapping[str, Any], *, model: ModelSpec, text: Model
     )
     chosen = request.sampling()
     check_vocabulary(chosen["logit_bias"], text.vocabulary)
+    check_logprobs("top_logprobs", request.top_logprobs, model)
     if request.max_completion_tokens is not None:
         chosen["max_tokens"] = request.max_completion_tokens
     sampling = SamplingParameters(
@@ -113,6 +121,14 @@ def parse_chat_request(body: Mapping[str, Any], *, model: ModelSpec, text: Model
         metadata=request.metadata,
         service_tier=request.service_tier,
     )
+
+
+def auto_parsing(tools: Any, choice: Any) -> Parsing | None:
+    """What decides, before anything else of a request is looked at, which models can do it: tools that are called of the model's
+    own accord. None without them."""
+    if isinstance(tools, Sequence) and tools and choice in (None, "auto"):
+        return Parsing(tools=tuple(tools))
+    return None
 
 
 def choices_of(submission: PromptSubmission, n: int) -> tuple[PromptSubmission, ...]:

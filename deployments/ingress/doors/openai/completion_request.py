@@ -10,7 +10,14 @@ from pydantic import Field
 from deployments.ingress.doors.openai.chat_request import choices_of
 from deployments.ingress.doors.openai.errors import unsupported
 from deployments.ingress.doors.openai.fields import Flag, Integer
-from deployments.ingress.doors.openai.sampling import Call, SamplingFields, check_choices, check_vocabulary, refuse
+from deployments.ingress.doors.openai.sampling import (
+    Call,
+    SamplingFields,
+    check_choices,
+    check_logprobs,
+    check_vocabulary,
+    refuse,
+)
 from deployments.ingress.fields import Private
 from deployments.models import ModelText
 from deployments.settings import ModelSpec
@@ -48,6 +55,7 @@ def parse_completion_request(
     check_choices(len(prompts) * request.n, MOST_ANSWERS)
     chosen = {"max_tokens": DEFAULT_MAX_TOKENS, **request.sampling()}
     check_vocabulary(chosen["logit_bias"], text.vocabulary)
+    check_logprobs("logprobs", request.logprobs, model)
     sampling = SamplingParameters(**chosen, logprobs=request.logprobs)
     submissions = [
         PromptSubmission(

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from deployments.ingress.doors.openai.errors import OpenAiError, unsupported
 from deployments.ingress.doors.openai.fields import Flag, Integer, Metadata, Number, OpenAiModel, Stops, Word
+from deployments.settings import ModelSpec
 from pipeline.errors import InvalidField, Shown
 from pipeline.priority import NORMAL
 from pipeline.submission import PromptSubmission
@@ -111,6 +112,12 @@ def check_vocabulary(biases: tuple[tuple[int, float], ...], vocabulary: int) -> 
     for token_id, _ in biases:
         if token_id >= vocabulary:
             raise InvalidField("logit_bias", token_id, f"token ids from 0 to {vocabulary - 1}")
+
+
+def check_logprobs(field: str, logprobs: int | None, model: ModelSpec) -> None:
+    """Raises InvalidField if that is more than the model's engine takes."""
+    if logprobs is not None and logprobs > model.most_logprobs:
+        raise InvalidField(field, logprobs, f"at most {model.most_logprobs} with the model {model.id}")
 
 
 def _biases(given: Mapping[str, float]) -> tuple[tuple[int, float], ...]:

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from dataclasses import replace
 from typing import Any
 
+from deployments.ingress.doors.openai.chat_request import auto_parsing
 from deployments.ingress.doors.openai.tools import parsing_of
 from deployments.ingress.doors.semoss.questions import Question
 from deployments.ingress.service import PromptService
@@ -63,7 +64,9 @@ class Submissions:
         return _with_messages(plain, system + chat(past, question.text))
 
     async def _with_tools(self, user_id: str, plain: PromptSubmission, question: Question) -> PromptSubmission:
-        model, _ = await self._service.model_of(user_id, plain)
+        # Of the models of a split only those that can call them.
+        wish = replace(plain.sampling, parsing=auto_parsing(question.tools, question.tool_choice))
+        model, _ = await self._service.model_of(user_id, replace(plain, sampling=wish))
         parsing = parsing_of(question.tools, question.tool_choice, parallel=True, model=model, variables={})
         return replace(plain, sampling=replace(plain.sampling, parsing=parsing))
 
