@@ -48,6 +48,8 @@ class AttemptRunner:
         self._lease_s = lease_s
         self._supervisor = supervisor
         self._on_engine_death = on_engine_death
+        #: Every call of ``run`` under way, those included that wait or have not claimed yet.
+        self._runs: dict[tuple[str, int], asyncio.Task[Outcome]] = {}
         self._running: dict[str, LogTail] = {}
         self._writer = LogWriter(store)
         supervisor.keep_running(self._writer.run, name="log writer")
@@ -101,7 +103,17 @@ class AttemptRunner:
                 logger.warning("could not hand an attempt back (%s); its lease expires", type(error).__name__)
 
     async def run(self, ref: str, fence: int, alone: bool) -> Outcome:
-        """Run one granted attempt to its end. The attempt is a task of this replica: when the caller goes away, it goes on."""
+        """Run one granted attempt to its end. It is a task of this replica: when the caller goes away, it goes on, and a second
+        call for it gets its outcome."""
+        # Serve sends a request again whose acceptance it could not read; with one replica, to the same one.
+        key = (ref, fence)
+        task = self._runs.get(key)
+        if task is None:
+            task = self._runs[key] = self._supervisor.spawn(self._run(ref, fence, alone), name=f"attempt {fence}")
+            task.add_done_callback(lambda _: self._runs.pop(key))
+        return await asyncio.shield(task)
+
+    async def _run(self, ref: str, fence: int, alone: bool) -> Outcome:
         if alone:
             taken, release = await self._close_the_door(ref, fence), self._permits.release_alone
         else:
@@ -109,9 +121,10 @@ class AttemptRunner:
         if not taken:
             await self._store.hand_back(ref, fence)
             return Outcome.FULL
-        task = self._supervisor.spawn(self._attempt(ref, fence), name=f"attempt {fence}")
-        task.add_done_callback(lambda _: release())
-        return await asyncio.shield(task)
+        try:
+            return await self._attempt(ref, fence)
+        finally:
+            release()
 
     async def _close_the_door(self, ref: str, fence: int) -> bool:
         """Wait until nothing else runs here. The grant is kept alive meanwhile, without a holder: if this replica dies now, it
@@ -143,8 +156,11 @@ class AttemptRunner:
             # Another version of the service may be able to: this one fails like any other attempt.
             recorded = await self._record_failure(ref, fence, error.failures, error.max_retries, error)
             return Outcome.ENDED if recorded else Outcome.STALE
-        tail = LogTail(ref=ref, fence=fence, written=claimed.entries)
-        self._running[ref] = tail
+        earlier = self._running.get(ref)
+        if earlier is not None:
+            # Its lease expired unnoticed, and nobody would look after it any more.
+            earlier.refused.set()
+        tail = self._running[ref] = LogTail(ref=ref, fence=fence, written=claimed.entries)
         try:
             recorded = await self._generate_or_stop(claimed, tail)
         except EngineDead:
@@ -152,7 +168,7 @@ class AttemptRunner:
             # other: the store would forget it with the first, and not know where the other had died.
             self._permits.close()
             await persist(lambda: self._store.lose(ref, fence, node=self._node))
-            del self._running[ref]
+            self._forget(tail)
             if not self._running:
                 self._on_engine_death()
             return Outcome.STALE
@@ -161,9 +177,13 @@ class AttemptRunner:
         except Exception as error:  # The attempt's top: whatever happened, the prompt must move on.
             recorded = await self._record_failure(ref, fence, claimed.failures, claimed.max_retries, error)
         finally:
-            if self._running.get(ref) is tail:
-                del self._running[ref]
+            self._forget(tail)
         return Outcome.ENDED if recorded else Outcome.STALE
+
+    def _forget(self, tail: LogTail) -> None:
+        """Unless a later attempt at its prompt is in its place."""
+        if self._running.get(tail.ref) is tail:
+            del self._running[tail.ref]
 
     async def _generate_or_stop(self, claimed: Claimed, tail: LogTail) -> bool:
         """Generate until the end, or until the lease is lost, whichever is first. Whether the end was recorded."""

@@ -242,6 +242,74 @@ async def test_the_attempt_outlives_the_call_that_asked_for_it(new_replica: NewR
     assert replica.store.prompts["a"].status is Status.COMPLETED
 
 
+async def test_a_second_call_for_an_attempt_under_way_joins_it(new_replica: NewReplica):
+    engine = HandDriven()
+    replica = new_replica(engine, permits=1)
+    calls = [replica.run(), replica.run()]
+    await within(engine.started.wait())
+    calls.append(replica.run())
+    for words in ("one ", "two "):
+        engine.steps.put_nowait(Delta(text=words, token_ids=(1,)))
+    engine.steps.put_nowait(Delta(kind=DeltaKind.END, text="three", finish_reason=FinishReason.STOP))
+    assert await within(asyncio.gather(*calls)) == [Outcome.ENDED] * 3
+    assert len(engine.requests) == 1
+    stored = replica.store.prompts["a"]
+    assert (stored.status, stored.text, stored.message_text) == (Status.COMPLETED, "one two three", "one two three")
+    assert "hand_back" not in replica.store.calls
+    assert replica.runner.permits_used == 0
+
+
+async def test_the_second_call_outlives_the_first(new_replica: NewReplica):
+    engine = HandDriven()
+    replica = new_replica(engine)
+    first, second = replica.run(), replica.run()
+    await within(engine.started.wait())
+    first.cancel()
+    engine.steps.put_nowait(Delta(kind=DeltaKind.END, finish_reason=FinishReason.STOP))
+    assert await within(second) is Outcome.ENDED
+    assert first.cancelled()
+
+
+async def test_a_second_call_for_an_attempt_that_waits_to_run_alone_joins_it(new_replica: NewReplica):
+    engine = HandDriven()
+    replica = new_replica(engine, a=prompt(), suspect=prompt())
+    other = replica.run("a")
+    await within(engine.started.wait())
+    calls = [replica.run("suspect", alone=True), replica.run("suspect", alone=True)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    for running in (other, asyncio.gather(*calls)):
+        engine.steps.put_nowait(Delta(kind=DeltaKind.END, finish_reason=FinishReason.STOP))
+        await within(running)
+    assert [call.result() for call in calls] == [Outcome.ENDED] * 2
+    assert len(engine.requests) == 2
+    assert replica.runner.permits_used == 0
+
+
+async def test_a_second_call_for_an_attempt_that_has_ended_starts_nothing(new_replica: NewReplica):
+    engine = HandDriven()
+    replica = new_replica(engine)
+    engine.steps.put_nowait(EngineError("once"))
+    assert await within(replica.run()) is Outcome.ENDED
+    assert await within(replica.run()) is Outcome.STALE
+    assert len(engine.requests) == 1
+    assert replica.store.prompts["a"].failures == 1
+
+
+async def test_a_later_attempt_at_a_prompt_stops_an_earlier_one_of_the_same_replica(new_replica: NewReplica):
+    engine = HandDriven()
+    replica = new_replica(engine)
+    first = replica.run()
+    await within(engine.started.wait())
+    replica.store.grant_again("a")
+    replica.store.prompts["a"].holder = ""
+    second = replica.run(fence=2)
+    assert await within(first) is Outcome.STALE
+    assert replica.runner.leases() == [("a", 2)]
+    engine.steps.put_nowait(Delta(kind=DeltaKind.END, finish_reason=FinishReason.STOP))
+    assert await within(second) is Outcome.ENDED
+
+
 @pytest.mark.parametrize(("failures", "delay_s"), [(0, 2), (1, 4), (2, 8), (3, 16)])
 async def test_a_failed_attempt_is_due_again_later(new_replica: NewReplica, failures: int, delay_s: float):
     replica = new_replica(scripted(fail_first=1), a=prompt(failures=failures))
