@@ -98,7 +98,7 @@ class AttemptRunner:
         for tail in list(self._running.values()):
             tail.refused.set()
             try:
-                await self._store.hand_back(tail.ref, tail.fence)
+                await self._store.hand_back(tail.ref, tail.fence, replica=self._replica)
             except RedisError as error:
                 logger.warning("could not hand an attempt back (%s); its lease expires", type(error).__name__)
 
@@ -119,7 +119,7 @@ class AttemptRunner:
         else:
             taken, release = self._permits.try_acquire(), self._permits.release
         if not taken:
-            await self._store.hand_back(ref, fence)
+            await self._store.hand_back(ref, fence, replica=self._replica)
             return Outcome.FULL
         try:
             return await self._attempt(ref, fence)

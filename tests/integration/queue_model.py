@@ -199,9 +199,9 @@ class QueueModel:
                     users.append(user)
         return order
 
-    def hand_back(self, ref: str, fence: int) -> bool:
+    def hand_back(self, ref: str, fence: int, replica: str = "") -> bool:
         prompt = self._owned(ref, fence)
-        if prompt is None:
+        if prompt is None or (replica and prompt.holder not in ("", replica)):
             return False
         self._requeue_uncharged(prompt)
         return True

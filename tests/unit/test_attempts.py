@@ -191,6 +191,17 @@ async def test_a_full_replica_says_so_and_the_lease_goes_back_unburnt(new_replic
     assert await within(running) is Outcome.ENDED
 
 
+async def test_a_full_replica_leaves_an_attempt_that_another_one_has_begun_alone(new_replica: NewReplica):
+    engine = HandDriven()
+    replica = new_replica(engine, permits=1, a=prompt(), b=prompt(holder="other"))
+    running = replica.run("a")
+    await within(engine.started.wait())
+    assert await within(replica.run("b")) is Outcome.FULL
+    assert (replica.store.prompts["b"].status, replica.store.prompts["b"].holder) == (Status.RUNNING, "other")
+    engine.steps.put_nowait(Delta(kind=DeltaKind.END, finish_reason=FinishReason.STOP))
+    assert await within(running) is Outcome.ENDED
+
+
 async def test_a_suspect_runs_alone(new_replica: NewReplica):
     engine = HandDriven()
     replica = new_replica(engine, a=prompt(), suspect=prompt(), c=prompt())
