@@ -130,18 +130,19 @@ class AttemptRunner:
         """Wait until nothing else runs here. The grant is kept alive meanwhile, without a holder: if this replica dies now, it
         does not die of this prompt. False if it is not to be: somebody else waits already, or the grant is gone."""
         waiting = asyncio.ensure_future(self._permits.acquire_alone())
+        entered = False
         try:
             while True:
                 done, _ = await asyncio.wait({waiting}, timeout=self._lease_s / 3)
                 if done:
-                    return waiting.result()
+                    entered = waiting.result()
+                    return entered
                 if not await persist(lambda: self._store.keep(ref, fence, lease_s=self._lease_s)):
-                    if waiting.done() and waiting.result():
-                        # The last of the others ended while the store was asked: nobody else would open the door again.
-                        self._permits.release_alone()
                     return False
         finally:
-            waiting.cancel()
+            if not entered and not waiting.cancel() and waiting.result():
+                # The last of the others ended while the store was asked: nobody else would open the door again.
+                self._permits.release_alone()
 
     async def _attempt(self, ref: str, fence: int) -> Outcome:
         try:

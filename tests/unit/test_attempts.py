@@ -3,6 +3,7 @@ from collections.abc import AsyncGenerator
 
 import orjson
 import pytest
+from redis.exceptions import ResponseError
 
 from deployments.replica.attempts import Outcome
 from pipeline.delta import Delta, DeltaKind, FinishReason
@@ -218,8 +219,9 @@ async def test_a_suspect_runs_alone(new_replica: NewReplica):
     assert replica.runner.permits_used == 0
 
 
+@pytest.mark.parametrize("end", ["refused", "error", "cancelled"])
 async def test_a_suspect_that_loses_its_grant_as_the_replica_falls_idle_leaves_the_door_open(
-    new_replica: NewReplica, monkeypatch: pytest.MonkeyPatch
+    new_replica: NewReplica, monkeypatch: pytest.MonkeyPatch, end: str
 ):
     engine = HandDriven()
     replica = new_replica(engine, lease_s=0.03, a=prompt(), suspect=prompt(), c=prompt())
@@ -230,10 +232,19 @@ async def test_a_suspect_that_loses_its_grant_as_the_replica_falls_idle_leaves_t
         engine.steps.put_nowait(Delta(kind=DeltaKind.END, finish_reason=FinishReason.STOP))
         await within(first)
         await until(lambda: replica.runner.permits_used == 1)  # the suspect's
+        if end == "error":
+            raise ResponseError("WRONGTYPE")
+        if end == "cancelled":
+            raise asyncio.CancelledError
         return False
 
     monkeypatch.setattr(replica.store, "keep", idle_meanwhile)
-    assert await within(replica.run("suspect", alone=True)) is Outcome.FULL
+    suspect = replica.run("suspect", alone=True)
+    if end == "refused":
+        assert await within(suspect) is Outcome.FULL
+    else:
+        with pytest.raises(ResponseError if end == "error" else asyncio.CancelledError):
+            await suspect
     assert replica.runner.permits_used == 0
     engine.steps.put_nowait(Delta(kind=DeltaKind.END, finish_reason=FinishReason.STOP))
     assert await within(replica.run("c")) is Outcome.ENDED
