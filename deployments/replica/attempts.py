@@ -38,13 +38,18 @@ class AttemptRunner:
         lease_s: float,
         supervisor: Supervisor,
         on_engine_death: Callable[[], None],
+        on_offer: Callable[[], None] = lambda: None,
     ) -> None:
+        """
+        Args:
+            on_offer: called when the store should hear at once how many permits are offered (``Permits.offered``).
+        """
         self._store = store
         self._work = work
         self._model_id = model_id
         self._replica = replica
         self._node = node
-        self._permits = Permits(permits)
+        self._permits = Permits(permits, on_offer=on_offer)
         self._lease_s = lease_s
         self._supervisor = supervisor
         self._on_engine_death = on_engine_death
