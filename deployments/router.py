@@ -31,8 +31,10 @@ logger = logging.getLogger("ray.serve")
 
 #: Longest time without asking the ledger, seconds: a ring of the bell may get lost.
 POLL_S = 1.0
-#: The same while the ledger is being restarted, seconds.
+#: The same while the ledger does not answer, seconds.
 LEDGER_RETRY_S = 0.1
+#: How long an answer of the ledger is waited for, seconds: it may hang without being dead.
+LEDGER_PATIENCE_S = 3.0
 #: Pause after a replica was full, seconds.
 FULL_PAUSE_S = 0.25
 #: Most grants asked for in one call.
@@ -60,6 +62,9 @@ class Dispatcher:
         self._woken = asyncio.Event()
         #: A replica was full when a grant came.
         self._full = False
+        #: The call of the ledger that is under way. One that hangs is not called again: it would grant, once it goes on, to
+        #: nobody who listens.
+        self._asked: asyncio.Future[list[Grant]] | None = None
 
     def wake(self) -> None:
         self._woken.set()
@@ -75,12 +80,11 @@ class Dispatcher:
                 self._full = False
                 await asyncio.sleep(FULL_PAUSE_S)
             self._woken.clear()
-            try:
-                grants = await ledger.grant.remote(BATCH)
-                poll_s = POLL_S
-            except ActorUnavailableError:
-                # It restarts, which takes seconds. A grant is one script of the store, whoever calls it; only what the passing of
-                # time brings about (expiry, retries) waits for the ledger.
+            grants = await self._ask(ledger)
+            poll_s = POLL_S
+            if grants is None:
+                # It restarts, which takes seconds, or hangs. A grant is one script of the store, whoever calls it; only what the
+                # passing of time brings about (expiry, retries) waits for the ledger.
                 grants = await self._queue.grant(BATCH, self._settings.claim_s)
                 poll_s = LEDGER_RETRY_S
             for grant in grants:
@@ -94,6 +98,22 @@ class Dispatcher:
                     await self._woken.wait()
             except TimeoutError:
                 continue
+
+    async def _ask(self, ledger: ray.actor.ActorHandle) -> list[Grant] | None:
+        """What the ledger grants, be it in answer to an earlier call. None while it does not answer. Raises ActorDiedError."""
+        patience_s = 0.0 if self._asked else LEDGER_PATIENCE_S
+        if self._asked is None:
+            self._asked = asyncio.ensure_future(ledger.grant.remote(BATCH))
+        done, _ = await asyncio.wait({self._asked}, timeout=patience_s)
+        if not done:
+            if patience_s:
+                logger.warning("the ledger of %s does not answer; its prompts are granted without it", self._model_id)
+            return None
+        answer, self._asked = self._asked, None
+        try:
+            return answer.result()
+        except ActorUnavailableError:
+            return None
 
     async def _dispatch(self, ledger: ray.actor.ActorHandle, grant: Grant) -> None:
         """One lease, from the handle to its end. The replica records the attempt; here only its disappearance is noticed."""

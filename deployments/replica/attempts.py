@@ -38,16 +38,23 @@ class AttemptRunner:
         lease_s: float,
         supervisor: Supervisor,
         on_engine_death: Callable[[], None],
+        on_offer: Callable[[], None] = lambda: None,
     ) -> None:
+        """
+        Args:
+            on_offer: called when the store should hear at once how many permits are offered (``Permits.offered``).
+        """
         self._store = store
         self._work = work
         self._model_id = model_id
         self._replica = replica
         self._node = node
-        self._permits = Permits(permits)
+        self._permits = Permits(permits, on_offer=on_offer)
         self._lease_s = lease_s
         self._supervisor = supervisor
         self._on_engine_death = on_engine_death
+        #: Every call of ``run`` under way, those included that wait or have not claimed yet.
+        self._runs: dict[tuple[str, int], asyncio.Task[Outcome]] = {}
         self._running: dict[str, LogTail] = {}
         self._writer = LogWriter(store)
         supervisor.keep_running(self._writer.run, name="log writer")
@@ -96,39 +103,51 @@ class AttemptRunner:
         for tail in list(self._running.values()):
             tail.refused.set()
             try:
-                await self._store.hand_back(tail.ref, tail.fence)
+                await self._store.hand_back(tail.ref, tail.fence, replica=self._replica)
             except RedisError as error:
                 logger.warning("could not hand an attempt back (%s); its lease expires", type(error).__name__)
 
     async def run(self, ref: str, fence: int, alone: bool) -> Outcome:
-        """Run one granted attempt to its end. The attempt is a task of this replica: when the caller goes away, it goes on."""
+        """Run one granted attempt to its end. It is a task of this replica: when the caller goes away, it goes on, and a second
+        call for it gets its outcome."""
+        # Serve sends a request again whose acceptance it could not read; with one replica, to the same one.
+        key = (ref, fence)
+        task = self._runs.get(key)
+        if task is None:
+            task = self._runs[key] = self._supervisor.spawn(self._run(ref, fence, alone), name=f"attempt {fence}")
+            task.add_done_callback(lambda _: self._runs.pop(key))
+        return await asyncio.shield(task)
+
+    async def _run(self, ref: str, fence: int, alone: bool) -> Outcome:
         if alone:
             taken, release = await self._close_the_door(ref, fence), self._permits.release_alone
         else:
             taken, release = self._permits.try_acquire(), self._permits.release
         if not taken:
-            await self._store.hand_back(ref, fence)
+            await self._store.hand_back(ref, fence, replica=self._replica)
             return Outcome.FULL
-        task = self._supervisor.spawn(self._attempt(ref, fence), name=f"attempt {fence}")
-        task.add_done_callback(lambda _: release())
-        return await asyncio.shield(task)
+        try:
+            return await self._attempt(ref, fence)
+        finally:
+            release()
 
     async def _close_the_door(self, ref: str, fence: int) -> bool:
         """Wait until nothing else runs here. The grant is kept alive meanwhile, without a holder: if this replica dies now, it
         does not die of this prompt. False if it is not to be: somebody else waits already, or the grant is gone."""
         waiting = asyncio.ensure_future(self._permits.acquire_alone())
+        entered = False
         try:
             while True:
                 done, _ = await asyncio.wait({waiting}, timeout=self._lease_s / 3)
                 if done:
-                    return waiting.result()
+                    entered = waiting.result()
+                    return entered
                 if not await persist(lambda: self._store.keep(ref, fence, lease_s=self._lease_s)):
-                    if waiting.done() and waiting.result():
-                        # The last of the others ended while the store was asked: nobody else would open the door again.
-                        self._permits.release_alone()
                     return False
         finally:
-            waiting.cancel()
+            if not entered and not waiting.cancel() and waiting.result():
+                # The last of the others ended while the store was asked: nobody else would open the door again.
+                self._permits.release_alone()
 
     async def _attempt(self, ref: str, fence: int) -> Outcome:
         try:
@@ -143,8 +162,11 @@ class AttemptRunner:
             # Another version of the service may be able to: this one fails like any other attempt.
             recorded = await self._record_failure(ref, fence, error.failures, error.max_retries, error)
             return Outcome.ENDED if recorded else Outcome.STALE
-        tail = LogTail(ref=ref, fence=fence, written=claimed.entries)
-        self._running[ref] = tail
+        earlier = self._running.get(ref)
+        if earlier is not None:
+            # Its lease expired unnoticed, and nobody would look after it any more.
+            earlier.refused.set()
+        tail = self._running[ref] = LogTail(ref=ref, fence=fence, written=claimed.entries)
         try:
             recorded = await self._generate_or_stop(claimed, tail)
         except EngineDead:
@@ -152,7 +174,7 @@ class AttemptRunner:
             # other: the store would forget it with the first, and not know where the other had died.
             self._permits.close()
             await persist(lambda: self._store.lose(ref, fence, node=self._node))
-            del self._running[ref]
+            self._forget(tail)
             if not self._running:
                 self._on_engine_death()
             return Outcome.STALE
@@ -161,9 +183,13 @@ class AttemptRunner:
         except Exception as error:  # The attempt's top: whatever happened, the prompt must move on.
             recorded = await self._record_failure(ref, fence, claimed.failures, claimed.max_retries, error)
         finally:
-            if self._running.get(ref) is tail:
-                del self._running[ref]
+            self._forget(tail)
         return Outcome.ENDED if recorded else Outcome.STALE
+
+    def _forget(self, tail: LogTail) -> None:
+        """Unless a later attempt at its prompt is in its place."""
+        if self._running.get(tail.ref) is tail:
+            del self._running[tail.ref]
 
     async def _generate_or_stop(self, claimed: Claimed, tail: LogTail) -> bool:
         """Generate until the end, or until the lease is lost, whichever is first. Whether the end was recorded."""

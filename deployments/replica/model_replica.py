@@ -47,6 +47,7 @@ class ModelReplica:
             lease_s=settings.lease_s,
             supervisor=self._supervisor,
             on_engine_death=die,
+            on_offer=lambda: self._heartbeat.beat(),
         )
         self._heartbeat = Heartbeat(
             redis_url=settings.redis_url.get_secret_value(),

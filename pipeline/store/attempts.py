@@ -192,12 +192,12 @@ class AttemptStore:
         return bool(await self._scripts.run("fail", ref, fence, error, -1, *encode_delta(end)))
 
     async def keep(self, ref: str, fence: int, *, lease_s: float) -> bool:
-        """Keep a grant that cannot begin yet, without claiming it. False if it was stale."""
+        """Keep a grant that cannot begin yet, without claiming it. False if it was stale, or has been claimed."""
         return bool(await self._scripts.run("keep", ref, fence, round(lease_s * 1e6)))
 
-    async def hand_back(self, ref: str, fence: int) -> bool:
-        """Return the attempt uncharged. False if it was stale."""
-        return bool(await self._scripts.run("hand_back", ref, fence))
+    async def hand_back(self, ref: str, fence: int, *, replica: str) -> bool:
+        """Return the attempt uncharged. False if it was stale, or another replica has claimed it."""
+        return bool(await self._scripts.run("hand_back", ref, fence, replica))
 
     async def lose(self, ref: str, fence: int, *, node: str) -> bool:
         """The engine of this replica, on ``node``, died under the attempt. False if it was stale."""

@@ -16,7 +16,9 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import (
     BusyLoadingError,
     ConnectionError,
+    MasterDownError,
     OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
     TimeoutError,
@@ -29,6 +31,8 @@ from pipeline.store.replies import text
 OLDEST_VERSION = (6, 2)
 #: What is said of a URL that cannot be read, and nothing of what is in it.
 INVALID_URL = "REDIS_URL is not a valid URL: allowed is redis://, rediss:// or unix://, the password in it %-encoded"
+#: The server at the other end is not, or no longer, the primary. Another connection may lead to the one that is.
+DEMOTED = (ReadOnlyError, MasterDownError)
 #: Connections of one client; callers beyond wait their turn, so that a burst cannot open thousands.
 MOST_CONNECTIONS = 64
 
@@ -105,7 +109,7 @@ def connect_impatient(url: str) -> Redis:
         socket_connect_timeout=1.0,
         socket_timeout=1.8,
         retry=Retry(NoBackoff(), 1),
-        retry_on_error=[ConnectionError],
+        retry_on_error=[ConnectionError, *DEMOTED],
         protocol=2,
     )
 
@@ -119,20 +123,22 @@ def connect_patient(url: str) -> Redis:
         socket_connect_timeout=1.0,
         socket_timeout=5.0,
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 5),
-        retry_on_error=[ConnectionError, TimeoutError, BusyLoadingError],
+        retry_on_error=[ConnectionError, TimeoutError, BusyLoadingError, *DEMOTED],
         protocol=2,
     )
 
 
 #: What the store answers when it is there but takes no writes: out of memory, disk full, replica, still loading.
-_REFUSING = ("OOM", "MISCONF", "READONLY", "LOADING", "NOREPLICAS", "MASTERDOWN")
+_REFUSING = {"OOM", "MISCONF", "READONLY", "LOADING", "NOREPLICAS", "MASTERDOWN"}
 
 
 def means_unavailable(error: RedisError) -> bool:
     """Whether waiting may help."""
     if isinstance(error, ConnectionError | TimeoutError | OutOfMemoryError):
         return True
-    return isinstance(error, ResponseError) and str(error).removeprefix("-").startswith(_REFUSING)
+    # redis-py takes a code that it knows out of the message.
+    code = getattr(error, "status_code", None) or str(error).removeprefix("-").split(" ", 1)[0]
+    return isinstance(error, ResponseError) and code in _REFUSING
 
 
 @contextlib.contextmanager

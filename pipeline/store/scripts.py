@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import NoScriptError
 
+from pipeline.store.connection import DEMOTED
 from pipeline.store.keys import LAYOUT, lua_prelude
 
 NAMES = (
@@ -184,10 +185,18 @@ class Scripts:
         for name, arguments, _ in calls:
             pipe.evalsha(self._scripts[name].sha, 0, self._namespace, *arguments)
         replies: list[Any] = await pipe.execute(raise_on_error=False)
+        is_primary = True
         for i, reply in enumerate(replies):
             if isinstance(reply, NoScriptError):
                 # The store has restarted. Loads it as well.
                 replies[i] = await self._call(*calls[i][:2])
+            elif isinstance(reply, DEMOTED) and is_primary:
+                # A pipeline keeps its connection; a call of its own connects anew. Once that has led nowhere, it will not for the
+                # others either, and their callers wait.
+                try:
+                    replies[i] = await self._call(*calls[i][:2])
+                except DEMOTED as error:
+                    replies[i], is_primary = error, False
         return replies
 
     async def _call(self, name: str, arguments: Sequence[str | bytes | int | float]) -> Any:

@@ -66,7 +66,7 @@ class Store:
             elif outcome == "abandon":
                 await self.attempts.abandon(grant.ref, grant.fence, error="broken for good")
             elif outcome == "hand back":
-                await self.attempts.hand_back(grant.ref, grant.fence)
+                await self.attempts.hand_back(grant.ref, grant.fence, replica="r")
         return len(grants)
 
 

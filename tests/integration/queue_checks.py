@@ -35,7 +35,7 @@ class StoreChecks:
         rows = iter(pipe.execute())
         for p in prompts:
             fields, waits, length, last = next(rows), next(rows), next(rows), next(rows)
-            assert waits == [b"1" if p.blocked else None, b"1" if p.history else b"0"], p
+            assert waits == [b"1" if p.blocked else None, str(p.history).encode()], p
             # With history it is not in the queue, nor further, while one before it is open.
             assert not p.blocked or model.open_of(p.thread)[0] is not p, p
             assert [(f or b"").decode() for f in fields] == [

@@ -26,8 +26,8 @@ class ModelPrompt:
     runs: int = 0
     failures: int = 0
     crashes: int = 0
-    #: Whether it is still to get its history.
-    history: bool = False
+    #: As in the record: 1 if it is still to get its history, 2 once it has got it.
+    history: int = 0
     #: In thousandths.
     cost: int = 1000
     #: Whether it waits outside the queue for earlier prompts of its thread.
@@ -106,7 +106,7 @@ class QueueModel:
             self._tell_chat("chatThreadAdded", thread)
         is_conversation = self.threads[thread]
         given = is_conversation if history is None else history
-        prompt = ModelPrompt(ref, user, thread, priority, self.seq, place, history=given, cost=cost)
+        prompt = ModelPrompt(ref, user, thread, priority, self.seq, place, history=int(given), cost=cost)
         prompt.blocked = given and bool(self.open_of(thread))
         self.prompts[ref] = prompt
         self.messages[ref] = ModelMessage(thread, place * 2 - 1, ref)
@@ -199,9 +199,9 @@ class QueueModel:
                     users.append(user)
         return order
 
-    def hand_back(self, ref: str, fence: int) -> bool:
+    def hand_back(self, ref: str, fence: int, replica: str = "") -> bool:
         prompt = self._owned(ref, fence)
-        if prompt is None:
+        if prompt is None or (replica and prompt.holder not in ("", replica)):
             return False
         self._requeue_uncharged(prompt)
         return True
@@ -264,7 +264,7 @@ class QueueModel:
     def keep_rendered(self, ref: str, fence: int) -> bool:
         prompt = self._owned(ref, fence)
         if prompt is not None:
-            prompt.history = False
+            prompt.history = 2 if prompt.history else 0
         return prompt is not None
 
     def append(self, ref: str, fence: int, number: int, text: str) -> bool:

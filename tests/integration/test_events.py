@@ -93,7 +93,7 @@ async def test_attempts_without_a_result_say_why(store: Store) -> None:
     await store.attempts.retry_later(grant.ref, grant.fence, error="out of blocks", delay_s=0)
     await store.queue.sweep(["n"])
     grant = await store.claim()
-    await store.attempts.hand_back(grant.ref, grant.fence)
+    await store.attempts.hand_back(grant.ref, grant.fence, replica="r")
     grant = await store.claim()
     await store.attempts.lose(grant.ref, grant.fence, node="n")
     grant = await store.claim()

@@ -13,10 +13,10 @@ from deployments.ingress.model_state import ServeView
 from deployments.routing import CurrentRouting, FallbackRule
 from deployments.settings import Settings
 from pipeline.prompt import Fallback, NewPrompt, Prompt
-from pipeline.store.attempts import AttemptStore
+from pipeline.store.attempts import AttemptStore, Claimed
 from pipeline.store.keys import Keys
 from pipeline.store.prompts import PromptStore
-from pipeline.store.queue import ModelQueue
+from pipeline.store.queue import Grant, ModelQueue
 
 LONG_S = 1000.0
 FIRST, SECOND = "org/first", "org/second"
@@ -44,7 +44,9 @@ class World:
         deployments = {FIRST: "LLM-first", SECOND: "LLM-second"}
         self.fallbacks = Fallbacks(self.routing, self.queues, deployments, self.serve)
 
-    async def accept(self, name: str, *, user: str = "ann", movable: bool = True, cost: float = 1) -> str:
+    async def accept(
+        self, name: str, *, user: str = "ann", movable: bool = True, cost: float = 1, history: bool | None = None
+    ) -> str:
         new = NewPrompt(
             id=name,
             user_id=user,
@@ -53,9 +55,18 @@ class World:
             prompt="words",
             prompt_token_ids=(1, 2),
             cost=cost,
+            history=history,
             fallback=Fallback(model_id=SECOND, prompt_token_ids=(7, 8, 9)) if movable else None,
         )
         return (await self.prompts.accept(new)).prompt.ref
+
+    async def claim(self, model: str) -> tuple[Claimed, Grant]:
+        """What a replica of the model gets."""
+        replica = f"of {model}"
+        await self.attempts.register(model, replica, permits=1, node="n", lease_s=LONG_S)
+        (grant,) = await self.queues[model].grant(1, LONG_S)
+        claimed = await self.attempts.claim(grant.ref, grant.fence, replica=replica, lease_s=LONG_S, fingerprint=model)
+        return claimed, grant
 
     async def get(self, name: str, user: str = "ann") -> Prompt:
         prompt = await self.prompts.get(user, name)
@@ -128,6 +139,30 @@ async def test_the_other_model_gets_the_prompt_as_it_wants_it_and_no_further_fal
     assert claimed.prompt_token_ids == (7, 8, 9)
     assert await world.client.hmget(world.keys.prompt(ref), "fallback", "fallback_tokens") == [None, None]
     assert await world.queues[SECOND].move(stay=0, most=10, why="") == 0
+
+
+@pytest.mark.parametrize("rendered", [True, False])
+async def test_the_other_model_renders_the_history_itself(world: World, rendered: bool) -> None:
+    ref = await world.accept("p", history=True)
+    claimed, grant = await world.claim(FIRST)
+    assert claimed.history is not None
+    if rendered:
+        # Twice: a reply may get lost.
+        assert await world.attempts.keep_rendered(ref, grant.fence, (1, 2, 3, 4, 5))
+        assert await world.attempts.keep_rendered(ref, grant.fence, (1, 2, 3, 4, 5))
+    await world.attempts.hand_back(ref, grant.fence, replica=f"of {FIRST}")
+    assert await world.look(over_waiting=0) == 1
+    again, _ = await world.claim(SECOND)
+    assert (again.history, again.prompt_token_ids) == (claimed.history, (7, 8, 9))
+
+
+async def test_one_that_stands_alone_gets_no_history_by_moving(world: World) -> None:
+    ref = await world.accept("p", history=False)
+    _, grant = await world.claim(FIRST)
+    assert await world.attempts.keep_rendered(ref, grant.fence, (1, 2, 3, 4, 5))
+    await world.attempts.hand_back(ref, grant.fence, replica=f"of {FIRST}")
+    assert await world.look(over_waiting=0) == 1
+    assert (await world.claim(SECOND))[0].history is None
 
 
 async def test_what_runs_is_not_moved(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import pytest
@@ -230,9 +231,12 @@ class QueueMachine(RuleBasedStateMachine):
             ]
 
     @precondition(lambda self: self.model.prompts)
-    @rule(pick=picks, off=fence_errors)
-    def hand_back(self, pick: int, off: int) -> None:
-        self._attempt("hand back", pick, off, self.model.hand_back, self.queue.hand_back)
+    @rule(pick=picks, off=fence_errors, replica=st.sampled_from(["", *REPLICAS]))
+    def hand_back(self, pick: int, off: int, replica: str) -> None:
+        """The ledger does, or a replica."""
+        model = partial(self.model.hand_back, replica=replica)
+        store = partial(self.attempts.hand_back, replica=replica) if replica else self.queue.hand_back
+        self._attempt("hand back", pick, off, model, store)
 
     @precondition(lambda self: self.model.prompts)
     @rule(pick=picks, off=fence_errors, alive=alive_nodes)
@@ -286,7 +290,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert claimed.entries == len(prompt.log)
             assert claimed.logged_text == "".join(text or "" for text in prompt.log)
             assert claimed.failures == prompt.failures
-            assert (claimed.history is not None) == prompt.history
+            assert (claimed.history is not None) == (prompt.history == 1)
 
     @precondition(lambda self: self.model.leases)
     @rule(pick=picks, off=fence_errors)
@@ -346,13 +350,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.prompts)
     @rule(pick=picks, off=fence_errors)
     def abandon(self, pick: int, off: int) -> None:
-        self._attempt(
-            "abandon",
-            pick,
-            off,
-            self.model.abandon,
-            lambda ref, fence: self.attempts.abandon(ref, fence, error="oops"),
-        )
+        self._attempt("abandon", pick, off, self.model.abandon, partial(self.attempts.abandon, error="oops"))
 
     # --- time
 

@@ -180,12 +180,13 @@ class MemoryAttempts:
 
     async def keep(self, ref: str, fence: int, *, lease_s: float) -> bool:
         await self._call("keep")
-        return self._owned(ref, fence) is not None
+        prompt = self._owned(ref, fence)
+        return prompt is not None and not prompt.holder
 
-    async def hand_back(self, ref: str, fence: int) -> bool:
+    async def hand_back(self, ref: str, fence: int, *, replica: str) -> bool:
         await self._call("hand_back")
         prompt = self._owned(ref, fence)
-        if prompt is None:
+        if prompt is None or prompt.holder not in ("", replica):
             return False
         self._end(prompt, "hand_back")
         prompt.runs -= 1

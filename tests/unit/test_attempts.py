@@ -3,6 +3,7 @@ from collections.abc import AsyncGenerator
 
 import orjson
 import pytest
+from redis.exceptions import ResponseError
 
 from deployments.replica.attempts import Outcome
 from pipeline.delta import Delta, DeltaKind, FinishReason
@@ -191,6 +192,17 @@ async def test_a_full_replica_says_so_and_the_lease_goes_back_unburnt(new_replic
     assert await within(running) is Outcome.ENDED
 
 
+async def test_a_full_replica_leaves_an_attempt_that_another_one_has_begun_alone(new_replica: NewReplica):
+    engine = HandDriven()
+    replica = new_replica(engine, permits=1, a=prompt(), b=prompt(holder="other"))
+    running = replica.run("a")
+    await within(engine.started.wait())
+    assert await within(replica.run("b")) is Outcome.FULL
+    assert (replica.store.prompts["b"].status, replica.store.prompts["b"].holder) == (Status.RUNNING, "other")
+    engine.steps.put_nowait(Delta(kind=DeltaKind.END, finish_reason=FinishReason.STOP))
+    assert await within(running) is Outcome.ENDED
+
+
 async def test_a_suspect_runs_alone(new_replica: NewReplica):
     engine = HandDriven()
     replica = new_replica(engine, a=prompt(), suspect=prompt(), c=prompt())
@@ -207,8 +219,9 @@ async def test_a_suspect_runs_alone(new_replica: NewReplica):
     assert replica.runner.permits_used == 0
 
 
+@pytest.mark.parametrize("end", ["refused", "error", "cancelled"])
 async def test_a_suspect_that_loses_its_grant_as_the_replica_falls_idle_leaves_the_door_open(
-    new_replica: NewReplica, monkeypatch: pytest.MonkeyPatch
+    new_replica: NewReplica, monkeypatch: pytest.MonkeyPatch, end: str
 ):
     engine = HandDriven()
     replica = new_replica(engine, lease_s=0.03, a=prompt(), suspect=prompt(), c=prompt())
@@ -219,10 +232,19 @@ async def test_a_suspect_that_loses_its_grant_as_the_replica_falls_idle_leaves_t
         engine.steps.put_nowait(Delta(kind=DeltaKind.END, finish_reason=FinishReason.STOP))
         await within(first)
         await until(lambda: replica.runner.permits_used == 1)  # the suspect's
+        if end == "error":
+            raise ResponseError("WRONGTYPE")
+        if end == "cancelled":
+            raise asyncio.CancelledError
         return False
 
     monkeypatch.setattr(replica.store, "keep", idle_meanwhile)
-    assert await within(replica.run("suspect", alone=True)) is Outcome.FULL
+    suspect = replica.run("suspect", alone=True)
+    if end == "refused":
+        assert await within(suspect) is Outcome.FULL
+    else:
+        with pytest.raises(ResponseError if end == "error" else asyncio.CancelledError):
+            await suspect
     assert replica.runner.permits_used == 0
     engine.steps.put_nowait(Delta(kind=DeltaKind.END, finish_reason=FinishReason.STOP))
     assert await within(replica.run("c")) is Outcome.ENDED
@@ -240,6 +262,74 @@ async def test_the_attempt_outlives_the_call_that_asked_for_it(new_replica: NewR
     engine.steps.put_nowait(Delta(kind=DeltaKind.END, text="done", finish_reason=FinishReason.STOP))
     await replica.store.seen("finish")
     assert replica.store.prompts["a"].status is Status.COMPLETED
+
+
+async def test_a_second_call_for_an_attempt_under_way_joins_it(new_replica: NewReplica):
+    engine = HandDriven()
+    replica = new_replica(engine, permits=1)
+    calls = [replica.run(), replica.run()]
+    await within(engine.started.wait())
+    calls.append(replica.run())
+    for words in ("one ", "two "):
+        engine.steps.put_nowait(Delta(text=words, token_ids=(1,)))
+    engine.steps.put_nowait(Delta(kind=DeltaKind.END, text="three", finish_reason=FinishReason.STOP))
+    assert await within(asyncio.gather(*calls)) == [Outcome.ENDED] * 3
+    assert len(engine.requests) == 1
+    stored = replica.store.prompts["a"]
+    assert (stored.status, stored.text, stored.message_text) == (Status.COMPLETED, "one two three", "one two three")
+    assert "hand_back" not in replica.store.calls
+    assert replica.runner.permits_used == 0
+
+
+async def test_the_second_call_outlives_the_first(new_replica: NewReplica):
+    engine = HandDriven()
+    replica = new_replica(engine)
+    first, second = replica.run(), replica.run()
+    await within(engine.started.wait())
+    first.cancel()
+    engine.steps.put_nowait(Delta(kind=DeltaKind.END, finish_reason=FinishReason.STOP))
+    assert await within(second) is Outcome.ENDED
+    assert first.cancelled()
+
+
+async def test_a_second_call_for_an_attempt_that_waits_to_run_alone_joins_it(new_replica: NewReplica):
+    engine = HandDriven()
+    replica = new_replica(engine, a=prompt(), suspect=prompt())
+    other = replica.run("a")
+    await within(engine.started.wait())
+    calls = [replica.run("suspect", alone=True), replica.run("suspect", alone=True)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    for running in (other, asyncio.gather(*calls)):
+        engine.steps.put_nowait(Delta(kind=DeltaKind.END, finish_reason=FinishReason.STOP))
+        await within(running)
+    assert [call.result() for call in calls] == [Outcome.ENDED] * 2
+    assert len(engine.requests) == 2
+    assert replica.runner.permits_used == 0
+
+
+async def test_a_second_call_for_an_attempt_that_has_ended_starts_nothing(new_replica: NewReplica):
+    engine = HandDriven()
+    replica = new_replica(engine)
+    engine.steps.put_nowait(EngineError("once"))
+    assert await within(replica.run()) is Outcome.ENDED
+    assert await within(replica.run()) is Outcome.STALE
+    assert len(engine.requests) == 1
+    assert replica.store.prompts["a"].failures == 1
+
+
+async def test_a_later_attempt_at_a_prompt_stops_an_earlier_one_of_the_same_replica(new_replica: NewReplica):
+    engine = HandDriven()
+    replica = new_replica(engine)
+    first = replica.run()
+    await within(engine.started.wait())
+    replica.store.grant_again("a")
+    replica.store.prompts["a"].holder = ""
+    second = replica.run(fence=2)
+    assert await within(first) is Outcome.STALE
+    assert replica.runner.leases() == [("a", 2)]
+    engine.steps.put_nowait(Delta(kind=DeltaKind.END, finish_reason=FinishReason.STOP))
+    assert await within(second) is Outcome.ENDED
 
 
 @pytest.mark.parametrize(("failures", "delay_s"), [(0, 2), (1, 4), (2, 8), (3, 16)])

@@ -70,3 +70,60 @@ async def test_who_gives_up_waiting_opens_the_door_again():
     with pytest.raises(asyncio.CancelledError):
         await alone
     assert permits.try_acquire()
+
+
+class Offers:
+    """What the store is told."""
+
+    def __init__(self, total: int) -> None:
+        self.told: list[int] = []
+        self.permits = Permits(total, on_offer=lambda: self.told.append(self.permits.offered))
+
+
+async def test_behind_a_closed_door_what_is_offered_is_what_is_leased():
+    offers = Offers(8)
+    permits = offers.permits
+    permits.try_acquire()
+    permits.try_acquire()
+    assert permits.offered == 8
+    alone = asyncio.create_task(permits.acquire_alone())
+    await settle()
+    assert permits.offered == 3
+    permits.release()
+    assert permits.offered == 2
+    permits.release()
+    assert await asyncio.wait_for(alone, 5)
+    assert permits.offered == 1
+    permits.release_alone()
+    assert permits.offered == 8
+    assert offers.told == [3, 2, 1, 8]
+
+
+async def test_who_waits_in_vain_leaves_everything_on_offer():
+    offers = Offers(2)
+    offers.permits.try_acquire()
+    alone = asyncio.create_task(offers.permits.acquire_alone())
+    await settle()
+    alone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await alone
+    assert offers.told == [2, 2]
+
+
+async def test_of_closed_permits_those_in_use_are_offered_whoever_waits_to_be_alone():
+    permits = Permits(4)
+    permits.try_acquire()
+    alone = asyncio.create_task(permits.acquire_alone())
+    await settle()
+    permits.close()
+    assert permits.offered == 1
+    assert not await asyncio.wait_for(alone, 5)
+    permits.open()
+    assert permits.offered == 4
+
+
+async def test_ordinary_attempts_change_no_offer():
+    offers = Offers(2)
+    offers.permits.try_acquire()
+    offers.permits.release()
+    assert offers.told == []

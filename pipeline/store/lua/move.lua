@@ -9,8 +9,10 @@ local refs = redis.call('ZREVRANGE', K.movable(model), 0, over - 1)
 for _, ref in ipairs(refs) do
   local p = load_prompt(ref)
   dequeue(p)
-  local tokens = redis.call('HGET', K.prompt(ref), 'fallback_tokens')
+  local tokens, history = unpack(redis.call('HMGET', K.prompt(ref), 'fallback_tokens', 'history'))
   redis.call('HSET', K.prompt(ref), 'model', p.fallback, 'tokens', tokens, 'routed', why)
+  -- The model had rendered it with its history; these are the bare prompt.
+  if history == '2' then redis.call('HSET', K.prompt(ref), 'history', '1') end
   redis.call('HDEL', K.prompt(ref), 'fallback', 'fallback_tokens')
   woken[p.fallback] = true
   p.model, p.fallback = p.fallback, nil
