@@ -12,7 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from deployments.settings import InvalidSettings, Settings, problems_of
+from deployments.settings import InvalidSettings, Settings
+from deployments.settings_problems import problems_of
 
 logger = logging.getLogger("ray.serve")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import (
     AliasChoices,
@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from deployments.settings_problems import holds_secret, problems_of
 from pipeline.errors import ServerError
 from pipeline.image_wish import LEAST_SIDE, MOST_GUIDANCE, MOST_IMAGES, MOST_SIDE, MOST_STEPS
 from pipeline.permits import DEFAULT_GRANTS, is_grant
@@ -49,44 +50,6 @@ class InvalidSettings(ServerError):
 
 class InvalidVariable(InvalidSettings):
     """A variable of the environment is wrong."""
-
-
-def problems_of(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One line for each wrong field of the model: what is wrong, and, unless a secret is in it, what it got."""
-    return [
-        # What two fields are together is told by a validator of them all, which names the one that is wrong.
-        (f"{'.'.join(map(str, issue['loc']))}: " if issue["loc"] else "")
-        + (issue["msg"] if issue["loc"] else issue["msg"].removeprefix("Value error, "))
-        + ("" if issue["type"] in _SAYING_ALL or _is_secret(issue["loc"], model) else f", got {issue['input']!r}")
-        for issue in error.errors()
-    ]
-
-
-#: Issues that need no value: it is in their message, there is none, or it is not what is wrong (and may be the secret of a
-#: setting whose name has a typo).
-_SAYING_ALL = frozenset({"missing", "value_error", "extra_forbidden"})
-
-
-def _is_secret(location: tuple[int | str, ...], model: type[BaseModel]) -> bool:
-    """Whether what is found there in a model may have a secret in it."""
-    annotation: Any = model
-    for part in location:
-        if not _is_model(annotation):
-            break
-        if part not in annotation.model_fields:
-            return True
-        annotation = annotation.model_fields[part].annotation
-    return _holds_secret(annotation)
-
-
-def _holds_secret(annotation: Any) -> bool:
-    if _is_model(annotation):
-        return any(_holds_secret(field.annotation) for field in annotation.model_fields.values())
-    return annotation is SecretStr or any(map(_holds_secret, get_args(annotation)))
-
-
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def deployment_name(model_id: str, kind: str = "LLM") -> str:
@@ -273,7 +236,7 @@ class _Environment(EnvSettingsSource):
         try:
             return super().decode_complex_value(field_name, field, value)
         except ValueError:
-            got = "" if _holds_secret(field.annotation) else f"got {value[:80]!r}, "
+            got = "" if holds_secret(field.annotation) else f"got {value[:80]!r}, "
             kind = "list" if get_origin(field.annotation) is tuple else "object"
             raise InvalidVariable(
                 f"{self.env_prefix}{field_name}".upper() + f": {got}allowed is a JSON {kind} (docs/settings.md)"

@@ -10,9 +10,9 @@ import pytest
 
 from clients.batch import lines as module
 from clients.batch.lines import KEYS, BadLine, Extent, Line, extent, parse, read_lines
-from deployments.ingress import body
 from deployments.ingress.fields import by_alias
 from deployments.ingress.prompt_request import PromptRequest
+from pipeline import json_text
 
 BOM = b"\xef\xbb\xbf"
 
@@ -113,7 +113,7 @@ def test_what_can_be_read_but_not_written_is_refused():
         parsed(nested(300))
     assert (bad.value.own_id, bad.value.status) == ("q-1", 400)
     orjson.dumps({**parsed(nested(253)).body, "id": "job:1", "sync": True})
-    assert module.MAX_DEPTH == body.MAX_DEPTH
+    assert module.MAX_DEPTH == json_text.MAX_DEPTH
 
 
 def test_a_line_is_the_body_and_an_id_of_its_own():
