@@ -218,9 +218,16 @@ class QueueModel:
             self.unregister(holder)
         return True
 
-    def sweep(self, alive: Iterable[str], most: int) -> tuple[int, int, int, int]:
+    def sweep(self, alive: Collection[str], most: int, was_away: bool) -> tuple[int, int, int, int]:
         """Returns how many were lost, handed back, promoted, and how many replicas were dropped."""
         lost = handed_back = 0
+        if was_away:
+            for ref in self.leases:
+                if self.prompts[ref].holder and self.prompts[ref].node in alive:
+                    self._unexpire(self.expired_leases, ref)
+            for name, replica in self.replicas.items():
+                if replica.node in alive:
+                    self._unexpire(self.expired_replicas, name)
         expired = self.expired_leases[:most]
         for ref in expired:
             prompt = self.prompts[ref]

@@ -245,10 +245,13 @@ class QueueMachine(RuleBasedStateMachine):
             lambda ref, fence: self.queue.lose(ref, fence, alive),
         )
 
-    @rule(alive=alive_nodes, most=st.sampled_from([500, 500, 1]))
-    def sweep(self, alive: tuple[str, ...], most: int) -> None:
-        right = self.model.sweep(alive, most)
-        swept = self.run("sweep" if any(right) else "sweep nothing", self.queue.sweep(alive, most))
+    @rule(alive=alive_nodes, most=st.sampled_from([500, 500, 1]), was_away=st.sampled_from([False, False, True]))
+    def sweep(self, alive: tuple[str, ...], most: int, was_away: bool) -> None:
+        right = self.model.sweep(alive, most, was_away)
+        name = ("sweep" if any(right) else "sweep nothing") + (" after an outage" if was_away else "")
+        call = self.queue.sweep(alive, most, grace_s=LONG_S if was_away else 0)
+        swept = self.run(name, call)
+        assert swept.was_away == was_away
         assert (swept.lost, swept.handed_back, swept.promoted, swept.replicas_dropped) == right
         assert (swept.next_due_s is None) == (not self.model.due)
 
@@ -447,4 +450,7 @@ def test_scripts_agree_with_the_model(redis_url: str) -> None:
     # Every refusal was met too; a rule that is never refused has not tested its guard.
     guarded = ("claim", "append", "finish", "keep rendered", "retry later", "abandon", "hand back", "lose")
     assert all(steps[name] and steps[f"{name} refused"] for name in guarded)
-    assert all(steps[name] for name in ("heartbeat leaving", "blocked", "delete thread", "post refused"))
+    assert all(
+        steps[name]
+        for name in ("heartbeat leaving", "sweep after an outage", "blocked", "delete thread", "post refused")
+    )
