@@ -48,6 +48,7 @@ LAYOUT = {
     "used": "q-used:{}",  # hash: replica -> permits in use at its last heartbeat
     "nodes": "q-nodes:{}",  # hash: replica -> node it runs on
     "serving": "q-serving:{}",  # hash: replica -> running or leaving, as Serve says
+    "stopped": "q-stopped:{}",  # replica that Serve stopped while it was not registered; expires
     "movable": "q-movable:{}",  # ref -> created, of those that wait and have a fallback model
     "wanted": "q-wanted:{}",  # somebody has asked for a replica; expires
     # what users and admins have set

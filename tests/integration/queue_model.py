@@ -57,8 +57,6 @@ class ModelReplica:
     node: str
     #: Permits in use at its last heartbeat.
     used: int = 0
-    #: running or leaving once Serve has said that it runs.
-    serving: str = ""
 
 
 class QueueModel:
@@ -67,6 +65,10 @@ class QueueModel:
     def __init__(self) -> None:
         self.prompts: dict[str, ModelPrompt] = {}
         self.replicas: dict[str, ModelReplica] = {}
+        #: replica -> running or leaving, once Serve has said that it runs; of some that are not registered, too.
+        self.serving: dict[str, str] = {}
+        #: Those that Serve stopped while they were not registered.
+        self.stopped: set[str] = set()
         #: Attempts granted, of all prompts.
         self.fences = 0
         #: Every ref that was ever taken, and how many places each thread has given out.
@@ -239,7 +241,7 @@ class QueueModel:
                 handed_back += 1
         dropped = list(self.expired_replicas)
         for replica in dropped:
-            self.unregister(replica)
+            self._drop(replica)
         promoted = self.elapsed_retries[:most]
         for ref in promoted:
             self._forget_due(ref)
@@ -250,10 +252,19 @@ class QueueModel:
 
     def register(self, replica: str, permits: int, node: str) -> None:
         known = self.replicas.setdefault(replica, ModelReplica(permits, node))
-        known.permits, known.node = permits, node
+        if replica in self.stopped:
+            self.stopped.discard(replica)
+            self.serving[replica] = "leaving"
+        leaves = self.serving.get(replica) == "leaving"
+        known.permits, known.node = known.used if leaves else permits, node
         self._unexpire(self.expired_replicas, replica)
 
     def unregister(self, replica: str) -> None:
+        self._drop(replica)
+        self.serving.pop(replica, None)
+        self.stopped.discard(replica)
+
+    def _drop(self, replica: str) -> None:
         self.replicas.pop(replica, None)
         self._unexpire(self.expired_replicas, replica)
 
@@ -283,19 +294,25 @@ class QueueModel:
         return True
 
     def follow(self, running: Collection[str]) -> int:
-        for name, replica in self.replicas.items():
-            if name in running:
-                replica.serving = "running"
-            elif replica.serving == "running":
-                replica.serving, replica.permits = "leaving", replica.used
-        return sum(replica.serving == "leaving" for replica in self.replicas.values())
+        for name in {*self.replicas, *self.serving, *self.stopped} & set(running):
+            self.serving[name] = "running"
+            self.stopped.discard(name)
+        for name in self.serving.keys() - set(running):
+            replica = self.replicas.get(name)
+            if replica is None:
+                del self.serving[name]
+                self.stopped.add(name)
+            elif self.serving[name] == "running":
+                self.serving[name], replica.permits = "leaving", replica.used
+        return list(self.serving.values()).count("leaving")
 
     def heartbeat(self, replica: str, leases: Iterable[tuple[str, int]], used: int) -> tuple[int, list[str]]:
         if replica not in self.replicas:
             return 0, []
         beating = self.replicas[replica]
         beating.used = used
-        if beating.serving == "leaving":
+        leaves = self.serving.get(replica) == "leaving"
+        if leaves:
             beating.permits = used
         self._unexpire(self.expired_replicas, replica)
         gone = []
@@ -305,7 +322,7 @@ class QueueModel:
                 self._unexpire(self.expired_leases, ref)
             else:
                 gone.append(ref)
-        return 2 if beating.serving == "leaving" else 1, gone
+        return 2 if leaves else 1, gone
 
     def finish(self, ref: str, fence: int) -> bool:
         prompt = self._owned(ref, fence)

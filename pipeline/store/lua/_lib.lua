@@ -341,12 +341,19 @@ local function send_off(model, replica)
   redis.call('PUBLISH', K.doorbell(replica), 'leave')
 end
 
-local function forget_replica(model, replica)
+-- It offers nothing until it registers again. What Serve said of it is kept: it may be alive, and was only not heard.
+local function drop_replica(model, replica)
   redis.call('ZREM', K.replicas(model), replica)
   redis.call('HDEL', K.permits(model), replica)
   redis.call('HDEL', K.nodes(model), replica)
   redis.call('HDEL', K.used(model), replica)
+end
+
+-- It is dead, or has said goodbye.
+local function forget_replica(model, replica)
+  drop_replica(model, replica)
   redis.call('HDEL', K.serving(model), replica)
+  redis.call('DEL', K.stopped(replica))
 end
 
 -- Write down in an account the roles that its enrolls give, each with its app, in one field: who reads the account reads all of it

@@ -45,7 +45,7 @@ for _, ref in ipairs(expired) do
 end
 
 for _, replica in ipairs(redis.call('ZRANGEBYSCORE', K.replicas(model), '-inf', int(now))) do
-  forget_replica(model, replica)
+  drop_replica(model, replica)
   dropped = dropped + 1
 end
 if dropped > 0 then count_permits(model) end
