@@ -285,13 +285,20 @@ class QueueModel:
             prompt.history = False
         return prompt is not None
 
-    def append(self, ref: str, fence: int, number: int, text: str) -> bool:
+    def append(self, ref: str, fence: int, number: int, text: str) -> int:
+        """As ``Written``."""
         prompt = self._owned(ref, fence)
         if prompt is None:
-            return False
+            return 0
+        if number > len(prompt.log) + 1:
+            return -1
         if number > len(prompt.log):
             prompt.log.append(text)
-        return True
+        return 1
+
+    def forget_last_entry(self, ref: str) -> None:
+        """The store came back without it."""
+        self.prompts[ref].log.pop()
 
     def follow(self, running: Collection[str]) -> int:
         for name in {*self.replicas, *self.serving, *self.stopped} & set(running):
@@ -324,10 +331,13 @@ class QueueModel:
                 gone.append(ref)
         return 2 if leaves else 1, gone
 
-    def finish(self, ref: str, fence: int) -> bool:
+    def finish(self, ref: str, fence: int, entries: int) -> bool | None:
+        """None if the store has forgotten some of the entries."""
         prompt = self._owned(ref, fence)
         if prompt is None:
             return False
+        if len(prompt.log) < entries:
+            return None
         self.messages[f"{prompt.user}/msg-{ref}"] = ModelMessage(prompt.thread, prompt.place * 2, ref)
         self._tell_chat("chatMessageAdded", prompt.thread)
         self._tell_finished(prompt, None)

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 from redis.asyncio import Redis
 
 from pipeline.delta import Delta, DeltaKind, FinishReason
-from pipeline.errors import Conflict, NotFound, StaleLease
+from pipeline.errors import Conflict, LogForgotten, NotFound, StaleLease
 from pipeline.prompt import NewPrompt
 from pipeline.store.attempts import AttemptStore
 from pipeline.store.events import EventLog
@@ -303,17 +303,34 @@ class QueueMachine(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: self.model.prompts)
-    @rule(pick=picks, off=fence_errors, repeat=st.sampled_from([0, 0, 0, 1]), text=st.sampled_from(["a", "é", "🦜 "]))
-    def append(self, pick: int, off: int, repeat: int, text: str) -> None:
-        """For two prompts, in one call; a repeated number is a call whose reply was lost."""
+    @rule(
+        pick=picks, off=fence_errors, ahead=st.sampled_from([0, 0, 0, -1, 1]), text=st.sampled_from(["a", "é", "🦜 "])
+    )
+    def append(self, pick: int, off: int, ahead: int, text: str) -> None:
+        """For two prompts, in one call; a repeated number is a call whose reply was lost, one too high that of a writer whose
+        last entry was forgotten."""
         prompts = [self._pick_running(pick), self._pick(pick // 7)]
-        entries = [(p.ref, p.fence + off, len(p.log) + 1 - repeat, text) for p in prompts]
+        entries = [(p.ref, p.fence + off, len(p.log) + 1 + ahead, text) for p in prompts]
         if prompts[0] is prompts[1]:
             del entries[1]
         right = [self.model.append(*entry) for entry in entries]
         rows = [(ref, fence, number, Delta(text=text)) for ref, fence, number, text in entries]
-        kind = "append" if right[0] else "append refused"
-        assert self.run(kind + (" again" if repeat else ""), self.attempts.append(rows)) == right
+        kind = {1: "append", 0: "append refused", -1: "append forgotten"}[right[0]]
+        assert self.run(kind + (" again" if ahead < 0 else ""), self.attempts.append(rows)) == right
+
+    @precondition(lambda self: self.model.leases)
+    @rule(pick=picks)
+    def forget_last_entry(self, pick: int) -> None:
+        """The store was killed, and comes back without what it had written last."""
+        prompt = self._pick_running(pick)
+        if not prompt.log:
+            return
+        type(self).steps["forget"] += 1
+        self.model.forget_last_entry(prompt.ref)
+        log, left = self.keys.log(prompt.ref), len(prompt.log)
+        self.reader.xdel(log, f"{left + 1}-0")
+        self.reader.execute_command("XSETID", log, f"{left}-0")
+        self.reader.hset(self.keys.prompt(prompt.ref), "entries", left)
 
     @rule(replica=st.sampled_from(REPLICAS), off=fence_errors, pick=picks)
     def heartbeat(self, replica: str, off: int, pick: int) -> None:
@@ -331,9 +348,17 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.run("follow", self.queue.follow(sorted(running))) == self.model.follow(running)
 
     @precondition(lambda self: self.model.prompts)
-    @rule(pick=picks, off=fence_errors)
-    def finish(self, pick: int, off: int) -> None:
-        self._attempt("finish", pick, off, self.model.finish, self._finish)
+    @rule(pick=picks, off=fence_errors, ahead=st.sampled_from([0, 0, 0, 1]))
+    def finish(self, pick: int, off: int, ahead: int) -> None:
+        prompt = self._pick_running(pick) if pick % 8 else self._pick(pick // 8)
+        fence, entries = prompt.fence + off, len(prompt.log) + ahead
+        right = self.model.finish(prompt.ref, fence, entries)
+        if right is None:
+            with pytest.raises(LogForgotten):
+                self.run("finish forgotten", self._finish(prompt.ref, fence, entries))
+        else:
+            name = "finish" if right else "finish refused"
+            assert self.run(name, self._finish(prompt.ref, fence, entries)) == right
 
     @precondition(lambda self: self.model.prompts)
     @rule(pick=picks, off=fence_errors)
@@ -408,9 +433,11 @@ class QueueMachine(RuleBasedStateMachine):
         right = step(prompt.ref, prompt.fence + off)
         assert self.run(name if right else f"{name} refused", call(prompt.ref, prompt.fence + off)) == right
 
-    async def _finish(self, ref: str, fence: int) -> bool:
+    async def _finish(self, ref: str, fence: int, entries: int = 0) -> bool:
         end = Delta(kind=DeltaKind.END, finish_reason=FinishReason.STOP)
-        return await self.attempts.finish(ref, fence, message_id=f"msg-{ref}", text="text", meta_json="{}", end=end)
+        return await self.attempts.finish(
+            ref, fence, message_id=f"msg-{ref}", text="text", meta_json="{}", end=end, entries=entries
+        )
 
     def _pick(self, pick: int, *, open_only: bool = False) -> ModelPrompt:
         prompts = sorted(self.model.prompts.values(), key=lambda p: p.seq)
@@ -452,5 +479,14 @@ def test_scripts_agree_with_the_model(redis_url: str) -> None:
     assert all(steps[name] and steps[f"{name} refused"] for name in guarded)
     assert all(
         steps[name]
-        for name in ("heartbeat leaving", "sweep after an outage", "blocked", "delete thread", "post refused")
+        for name in (
+            "heartbeat leaving",
+            "sweep after an outage",
+            "append forgotten",
+            "finish forgotten",
+            "forget",
+            "blocked",
+            "delete thread",
+            "post refused",
+        )
     )
