@@ -37,6 +37,7 @@ LAYOUT = {
     "listening": "listening:{}",  # user: there is a subscription, or was one lately; expires
     "events": "events:{}",  # user -> stream of events; capped, expires with the key above
     # one queue per model
+    "models": "models",  # sorted set: model with prompts or replicas -> until when a router is known to have it (µs)
     "stats": "q-stats:{}",  # hash: waiting, blocked (wait for their thread), extra (cost), turn, permits, stale_rejected
     "priorities": "q-priorities:{}",  # priority -> priority, those with waiting prompts
     "turns": "q-turns:{}:{}",  # priority:model; user -> turn

@@ -23,6 +23,7 @@ NAMES = (
     "append",
     "cancel",
     "claim",
+    "close_departed",
     "confirm_poll",
     "delete_message",
     "delete_thread",
@@ -72,6 +73,7 @@ NAMES = (
     "sweep",
     "unregister",
     "use_api_key",
+    "vouch",
 )
 
 

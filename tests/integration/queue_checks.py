@@ -7,7 +7,8 @@ from typing import Any
 
 from pipeline.states import TERMINAL, Status
 from pipeline.store.keys import Keys
-from tests.integration.queue_model import ModelPrompt, QueueModel
+from tests.integration.queue_model import QueueModel
+from tests.integration.queue_model_records import ModelPrompt
 
 
 class StoreChecks:
@@ -65,7 +66,7 @@ class StoreChecks:
             keys.stopped(r) for r in model.stopped
         }
         assert _texts(leases) == model.leases
-        assert _texts(due) == model.due
+        assert _texts(due) == set(model.due)
         assert _texts(replicas) == set(model.replicas)
         assert {k.decode(): int(v) for k, v in permits.items()} == {k: r.permits for k, r in model.replicas.items()}
         assert [int(number or 0) for number in stats] == [

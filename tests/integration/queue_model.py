@@ -3,66 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
 
 from pipeline.cost import to_thousandths
 from pipeline.prompt import NewPrompt
 from pipeline.states import Status, advance
+from tests.integration.queue_model_records import Elapsed, ModelMessage, ModelPrompt, ModelReplica
 
 #: Crashes after which a prompt runs alone; the next one ends it (DESIGN §3).
 SUSPECT_AFTER = 2
 
 
-@dataclass(slots=True)
-class ModelPrompt:
-    ref: str
-    user: str
-    thread: str
-    priority: int
-    seq: int
-    place: int
-    status: Status = Status.SCHEDULED
-    fence: int = 0
-    runs: int = 0
-    failures: int = 0
-    crashes: int = 0
-    #: Whether it is still to get its history.
-    history: bool = False
-    #: In thousandths.
-    cost: int = 1000
-    #: Whether it waits outside the queue for earlier prompts of its thread.
-    blocked: bool = False
-    holder: str = ""
-    #: Node of the holder.
-    node: str = ""
-    #: Texts of the log's entries, None for an end entry.
-    log: list[str | None] = field(default_factory=list)
-
-    @property
-    def id(self) -> str:
-        return self.ref.split("/", 1)[1]
-
-
-@dataclass(slots=True)
-class ModelMessage:
-    thread: str
-    order: int
-    #: The prompt it belongs to, empty for one posted by hand.
-    ref: str
-
-
-@dataclass(slots=True)
-class ModelReplica:
-    permits: int
-    node: str
-    #: Permits in use at its last heartbeat.
-    used: int = 0
-
-
-class QueueModel:
+class QueueModel(Elapsed):
     """Every method does what the script of its name does, and returns what that returns."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.prompts: dict[str, ModelPrompt] = {}
         self.replicas: dict[str, ModelReplica] = {}
         #: replica -> running or leaving, once Serve has said that it runs; of some that are not registered, too.
@@ -83,11 +38,8 @@ class QueueModel:
         self.turns: dict[int, dict[str, int]] = {}
         self.waiting: set[str] = set()
         self.leases: set[str] = set()
-        self.due: set[str] = set()
-        #: In the order in which they expired.
-        self.expired_leases: list[str] = []
-        self.expired_replicas: list[str] = []
-        self.elapsed_retries: list[str] = []
+        #: In the order in which they are due.
+        self.due: dict[str, None] = {}
         self.stale_rejected = 0
         #: user -> name of event, prompt or thread, error; only of users who listen.
         self.events: dict[str, list[tuple[str, str, str | None]]] = {}
@@ -248,6 +200,28 @@ class QueueModel:
             self._enqueue(self.prompts[ref])
         return lost, handed_back, len(promoted), len(dropped)
 
+    def close_departed(self, most: int, why: str) -> int:
+        """What has an expired lease first, then retries, then the queue, in which blocked ones may come up."""
+        closed = 0
+
+        def depart(ref: str) -> None:
+            nonlocal closed
+            self._tell_finished(self.prompts[ref], why)
+            self._close(self.prompts[ref], "depart")
+            closed += 1
+
+        for ref in self.expired_leases[:most]:
+            depart(ref)
+        retries = [*self.elapsed_retries, *(ref for ref in self.due if ref not in self.elapsed_retries)]
+        for ref in retries[: most - closed]:
+            depart(ref)
+        while closed < most and self.waiting:
+            depart(self.order()[0])
+        if not closed:
+            for replica in list(self.expired_replicas):
+                self.unregister(replica)
+        return closed
+
     # --- replicas
 
     def register(self, replica: str, permits: int, node: str) -> None:
@@ -361,22 +335,8 @@ class QueueModel:
         self._tell_finished(prompt, "oops")
         self._leave_lease(prompt)
         prompt.status = advance(prompt.status, "retry")
-        self.due.add(ref)
+        self.due[ref] = None
         return True
-
-    # --- time
-
-    def expire_lease(self, ref: str) -> None:
-        self._unexpire(self.expired_leases, ref)
-        self.expired_leases.append(ref)
-
-    def expire_replica(self, replica: str) -> None:
-        self._unexpire(self.expired_replicas, replica)
-        self.expired_replicas.append(replica)
-
-    def elapse_retry(self, ref: str) -> None:
-        self._unexpire(self.elapsed_retries, ref)
-        self.elapsed_retries.append(ref)
 
     # --- parts
 
@@ -431,7 +391,7 @@ class QueueModel:
         prompt.holder = prompt.node = ""
 
     def _forget_due(self, ref: str) -> None:
-        self.due.discard(ref)
+        self.due.pop(ref, None)
         self._unexpire(self.elapsed_retries, ref)
 
     def _close(self, prompt: ModelPrompt, transition: str) -> None:
@@ -477,8 +437,3 @@ class QueueModel:
         self._leave_lease(prompt)
         prompt.status = advance(prompt.status, "lose")
         self._enqueue(prompt)
-
-    @staticmethod
-    def _unexpire(expired: list[str], what: str) -> None:
-        if what in expired:
-            expired.remove(what)

@@ -108,6 +108,17 @@ local function forget_movable(p)
   if p.fallback then redis.call('ZREM', K.movable(p.model), p.ref) end
 end
 
+-- How long a model counts as being in a catalogue without a word of a router (vouch.lua), µs: longer than the ledger and the
+-- replicas of a deploy that has ended go on.
+local VOUCHED_US = 60000000
+
+-- Prompts wait for this model from now on. Routers say which ones they have (vouch.lua); this one's may not have started yet.
+local function note_model(model)
+  if not redis.call('ZSCORE', K.models(), model) then
+    redis.call('ZADD', K.models(), int(now_us() + VOUCHED_US), model)
+  end
+end
+
 -- Queue order: priority, then users take turns, then time of acceptance. A user who joins goes behind all who wait already,
 -- one prompt each; nothing is remembered of users who do not wait.
 local function enqueue(p)
@@ -117,7 +128,8 @@ local function enqueue(p)
     redis.call('ZADD', turns, redis.call('HINCRBY', K.stats(p.model), 'turn', 1), p.user)
     redis.call('ZADD', K.priorities(p.model), p.priority, p.priority)
   end
-  redis.call('HINCRBY', K.stats(p.model), 'waiting', 1)
+  -- A model is forgotten only when nothing of it is open (close_departed.lua).
+  if redis.call('HINCRBY', K.stats(p.model), 'waiting', 1) == 1 then note_model(p.model) end
   count_cost(p, 1)
   count_movable(p)
 end
