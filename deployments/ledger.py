@@ -21,6 +21,7 @@ from pipeline.store.connection import connect_patient
 from pipeline.store.keys import Keys
 from pipeline.store.queue import Grant, ModelQueue
 from pipeline.store.retention import BATCH, Retention
+from pipeline.store.sweeper import Sweeper
 
 logger = logging.getLogger("ray.serve")
 
@@ -41,6 +42,9 @@ class PromptLedger:
         client = connect_patient(settings.redis_url.get_secret_value())
         keys = Keys(settings.redis_namespace)
         self._queue = ModelQueue(client, keys, model_id)
+        self._sweeper = Sweeper(
+            self._queue, sweep_s=settings.sweep_s, heartbeat_s=settings.heartbeat_s, lease_s=settings.lease_s
+        )
         self._retention = Retention(client, keys, settings.retention.days)
         self._claim_s = settings.claim_s
         self._sweep_s = settings.sweep_s
@@ -68,7 +72,11 @@ class PromptLedger:
 
     async def _sweep_for_ever(self) -> None:
         while True:
-            swept = await self._queue.sweep(await _alive_nodes())
+            swept = await self._sweeper.sweep(await _alive_nodes())
+            if swept.was_away:
+                logger.info(
+                    "%s: replicas could not be heard for a while, each begins a lease anew", self._queue.model_id
+                )
             if swept.lost or swept.replicas_dropped:
                 logger.warning(
                     "%s: %d leases expired, %d replicas gone", self._queue.model_id, swept.lost, swept.replicas_dropped
@@ -96,7 +104,8 @@ async def _alive_nodes() -> list[str]:
 
 def ledger_name(settings: Settings, model_id: str) -> str:
     """Two apps with other stores or other timings have other ledgers."""
-    timings = _digest(f"{settings.claim_s} {settings.sweep_s} {settings.retention}")
+    seconds = (settings.claim_s, settings.sweep_s, settings.heartbeat_s, settings.lease_s)
+    timings = _digest(f"{seconds} {settings.retention}")
     return f"prompt-ledger:{_queue_of(settings)}:v{PROTOCOL}-{timings}:{model_id}"
 
 

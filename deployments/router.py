@@ -14,6 +14,7 @@ from ray.serve.handle import DeploymentHandle
 from redis.exceptions import RedisError
 
 from deployments.autoscaling import demand_metric
+from deployments.departed import DepartedModels
 from deployments.fallback import Fallbacks
 from deployments.ingress.serve_control import SharedServeControl
 from deployments.ledger import open_ledger, retire_other_ledgers
@@ -23,6 +24,7 @@ from deployments.serving import ServingReplicas
 from deployments.settings import Settings
 from deployments.tasks import Supervisor
 from pipeline.store.bells import listen
+from pipeline.store.catalogue import CatalogueStore
 from pipeline.store.connection import connect_patient
 from pipeline.store.keys import Keys
 from pipeline.store.queue import Grant, ModelQueue
@@ -168,6 +170,8 @@ class Router:
         serve_control = SharedServeControl(serve.get_replica_context().app_name, self._supervisor)
         fallbacks = Fallbacks(self._routing, self._queues, self._deployments, serve_control)
         self._supervisor.keep_running(fallbacks.run, name="fallbacks")
+        departed = DepartedModels(CatalogueStore(client, keys), list(models))
+        self._supervisor.keep_running(departed.run, name="departed models")
         for model_id in models:
             await asyncio.to_thread(retire_other_ledgers, settings, model_id)
         for model_id, dispatcher in self._dispatchers.items():

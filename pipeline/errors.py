@@ -126,6 +126,10 @@ class StaleLease(PromptSvcError):
     """The attempt no longer owns its prompt: it was cancelled, finished, or granted again under a higher fence."""
 
 
+class LogForgotten(StaleLease):
+    """The store has forgotten entries of the attempt's log: it came back with less than it had acknowledged."""
+
+
 class InvalidTransition(PromptSvcError):
     """The prompt is not in a state from which this transition leads on."""
 

@@ -7,6 +7,7 @@ state-machine tests and by everyone who asks what may follow what.
         ^                  │ ├─────fail────> errored ──due, grant──> running
         └─hand back, lose──┘ ├─────fail────> abandoned   (retries used up, a permanent fault, poison)
     scheduled, errored, running ──cancel──> canceled
+    scheduled, errored, running ──depart──> abandoned   (the model has left the catalogue, and no lease is alive)
 """
 
 from __future__ import annotations
@@ -46,6 +47,11 @@ TRANSITIONS: dict[str, dict[Status, Status]] = {
         Status.SCHEDULED: Status.CANCELED,
         Status.ERRORED: Status.CANCELED,
         Status.RUNNING: Status.CANCELED,
+    },
+    "depart": {
+        Status.SCHEDULED: Status.ABANDONED,
+        Status.ERRORED: Status.ABANDONED,
+        Status.RUNNING: Status.ABANDONED,
     },
 }
 

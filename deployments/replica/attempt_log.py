@@ -5,8 +5,7 @@ from __future__ import annotations
 from deployments.replica.log_writer import LogTail, LogWriter
 from deployments.replica.persist import persist
 from pipeline.delta import Delta
-from pipeline.errors import StaleLease
-from pipeline.store.attempts import AttemptStore
+from pipeline.store.attempts import AttemptStore, Written
 
 
 class AttemptLog:
@@ -16,6 +15,11 @@ class AttemptLog:
         self._tail = tail
         self._writer = writer
         self._store = store
+
+    @property
+    def written(self) -> int:
+        """Entries that the store has acknowledged, earlier attempts' included."""
+        return self._tail.written
 
     def put(self, delta: Delta) -> None:
         """Soon."""
@@ -33,14 +37,14 @@ class AttemptLog:
             (written,) = await persist(
                 lambda entry=entry, number=number: self._store.append([(tail.ref, tail.fence, number, entry)])
             )
-            if not written:
-                tail.refused.set()
-                raise StaleLease
+            if written is not Written.DONE:
+                tail.refuse(written)
+                raise tail.why_refused()
             tail.written = number
 
     async def unwritten(self) -> list[Delta]:
         """What still waits; it is the caller's from now on. Raises StaleLease if the attempt is over."""
         pending = await self._writer.take(self._tail)
         if self._tail.refused.is_set():
-            raise StaleLease
+            raise self._tail.why_refused()
         return pending

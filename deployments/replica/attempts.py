@@ -16,7 +16,7 @@ from deployments.replica.permits import Permits
 from deployments.replica.persist import persist
 from deployments.replica.work import Work
 from deployments.tasks import Supervisor
-from pipeline.errors import EngineDead, EngineError, PermanentEngineError, StaleLease, describe
+from pipeline.errors import EngineDead, EngineError, LogForgotten, PermanentEngineError, StaleLease, describe
 from pipeline.retry import RetryAfter, RetryPolicy
 from pipeline.store.attempts import AttemptStore, Claimed, UnreadableRecord
 
@@ -178,6 +178,11 @@ class AttemptRunner:
             if not self._running:
                 self._on_engine_death()
             return Outcome.STALE
+        except LogForgotten:
+            # It is still the attempt's, and no fault of the prompt: the next one goes on from what the store has.
+            logger.warning("the store has forgotten entries of an attempt's log; it is handed back")
+            await persist(lambda: self._store.hand_back(ref, fence))
+            return Outcome.STALE
         except StaleLease:
             return Outcome.STALE
         except Exception as error:  # The attempt's top: whatever happened, the prompt must move on.
@@ -200,6 +205,8 @@ class AttemptRunner:
             await asyncio.wait({generation, refusal}, return_when=asyncio.FIRST_COMPLETED)
             if generation.done():
                 return generation.result()
+            if tail.forgotten:
+                raise LogForgotten
             return False
         finally:
             refusal.cancel()

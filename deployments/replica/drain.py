@@ -42,12 +42,13 @@ class Drain:
         return self._leaving is not None
 
     def heard(self, standing: Standing) -> None:
-        """The store says that the replica leaves, or that it stays after all."""
+        """The store says that the replica leaves, or that it stays after all. That it does not know the replica means neither:
+        it has not heard of it for a while."""
         if standing is Standing.LEAVING and self._leaving is None:
             logger.info("this replica leaves with %d attempts under way", self._runner.permits_used)
             self._runner.permits.close()
             self._leaving = self._supervisor.spawn(self._leave(), name="drain")
-        elif standing is not Standing.LEAVING and self._leaving is not None:
+        elif standing is Standing.SERVING and self._leaving is not None:
             logger.info("this replica stays after all")
             self._leaving.cancel()
             self._leaving = None

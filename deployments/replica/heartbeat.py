@@ -42,7 +42,7 @@ class Heartbeat:
             permits_offered: as safe.
             permits_used: as safe.
             on_lost: called in the owner's event loop with ref and fence of a lease the store no longer grants.
-            on_standing: called there when the replica is to leave, or to stay after all.
+            on_standing: called there when the replica is to leave, or to stay after all; never with ``UNKNOWN``.
         """
         self._redis_url = redis_url
         self._keys = keys
@@ -91,6 +91,8 @@ class Heartbeat:
         client = connect_patient(self._redis_url)
         store = AttemptStore(client, self._keys)
         standing = Standing.UNKNOWN
+        #: What the owner goes by. A store that does not know the replica has not changed its mind.
+        told = Standing.SERVING
         while True:
             self._due.clear()
             if self._stopping:
@@ -101,7 +103,6 @@ class Heartbeat:
                 ):
                     await self._register(store)
                 held = self._leases()
-                before = standing
                 standing, lost = await store.heartbeat(
                     self._model_id,
                     self._replica,
@@ -109,9 +110,10 @@ class Heartbeat:
                     lease_s=self._lease_s,
                     permits_used=self._permits_used(),
                 )
-                if Standing.LEAVING in (before, standing) and before is not standing:
+                if standing not in (Standing.UNKNOWN, told):
                     # Until it is registered again it offers what it runs (follow.lua).
                     self._offered = -1
+                    told = standing
                     self._owner_loop.call_soon_threadsafe(self._on_standing, standing)
                 gone = set(lost)
                 for ref, fence in held:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from deployments.replica.persist import persist
 from pipeline.delta import Delta
-from pipeline.store.attempts import AttemptStore
+from pipeline.errors import LogForgotten, StaleLease
+from pipeline.store.attempts import AttemptStore, Written
 
 #: Shortest time between two writes, seconds (DESIGN §3.3: coalesced, ≤ 30 ms).
 COALESCE_S = 0.03
@@ -24,10 +25,20 @@ class LogTail:
     written: int
     #: Set when the store refused a write: the attempt is stale and must stop.
     refused: asyncio.Event = field(default_factory=asyncio.Event)
+    #: It did because it has forgotten what was written before.
+    forgotten: bool = False
     _pending: list[Delta] = field(default_factory=list)
     _urgent: bool = True
     _in_flight: bool = False
     _settled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def refuse(self, outcome: Written) -> None:
+        """The store did not take a write."""
+        self.forgotten = self.forgotten or outcome is Written.FORGOTTEN
+        self.refused.set()
+
+    def why_refused(self) -> StaleLease:
+        return LogForgotten() if self.forgotten else StaleLease()
 
 
 class LogWriter:
@@ -101,12 +112,12 @@ class LogWriter:
             for tail in batch:
                 tail._in_flight = False
                 tail._settled.set()
-        for tail, ok in zip(owners, written, strict=True):
-            if ok:
+        for tail, outcome in zip(owners, written, strict=True):
+            if outcome is Written.DONE:
                 tail.written += 1
             else:
-                tail.refused.set()
+                tail.refuse(outcome)
 
-    async def _write_until_answered(self, entries: list[tuple[str, int, int, Delta]]) -> list[bool]:
+    async def _write_until_answered(self, entries: list[tuple[str, int, int, Delta]]) -> list[Written]:
         """A store that is away is waited for: entries carry their number, so writing one twice leaves one."""
         return await persist(lambda: self._store.append(entries))

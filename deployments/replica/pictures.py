@@ -164,6 +164,7 @@ class Pictures:
                 meta_json=orjson.dumps(meta).decode(),
                 end=Delta(kind=DeltaKind.END, text=text, finish_reason=FinishReason.STOP),
                 files=[made[index] for index in order],
+                entries=log.written,
             )
         )
 

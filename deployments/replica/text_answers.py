@@ -101,5 +101,6 @@ class TextAnswers:
                 text=text,
                 meta_json=orjson.dumps(meta).decode(),
                 end=end,
+                entries=log.written,
             )
         )

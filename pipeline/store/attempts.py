@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from pipeline.delta import TEXT_KINDS, Delta, DeltaKind, FinishReason
 from pipeline.engine import SamplingParameters
-from pipeline.errors import EngineError, StaleLease
+from pipeline.errors import EngineError, LogForgotten, StaleLease
 from pipeline.files.record import MadeFile
 from pipeline.image_parameters import ImageParameters
 from pipeline.prompt import pack_token_ids, sampling_from_record, unpack_token_ids
@@ -78,6 +78,17 @@ class Claimed:
     shown: bool = False
 
 
+class Written(IntEnum):
+    """What became of an entry of a log."""
+
+    #: The store has forgotten entries that stand before it: it would leave a gap.
+    FORGOTTEN = -1
+    #: The attempt no longer owns its prompt.
+    STALE = 0
+    #: It is in the log.
+    DONE = 1
+
+
 class FilesSwept(EngineError):
     """The attempt's files were not kept in time and have been swept."""
 
@@ -138,14 +149,14 @@ class AttemptStore:
         """Make these the prompt's ids, history included: every later attempt takes them. False if the attempt is stale."""
         return bool(await self._scripts.run("keep_rendered", ref, fence, pack_token_ids(token_ids)))
 
-    async def append(self, entries: Sequence[tuple[str, int, int, Delta]]) -> list[bool]:
+    async def append(self, entries: Sequence[tuple[str, int, int, Delta]]) -> list[Written]:
         """Write (ref, fence, number, delta) entries of several attempts in one call. ``number`` is the one the entry gets in
-        its log. False where the attempt is stale."""
+        its log."""
         arguments: list[str | bytes | int] = []
         for ref, fence, number, delta in entries:
             fields = encode_delta(delta)
             arguments += [ref, fence, number, len(fields), *fields]
-        return [written == 1 for written in await self._scripts.run("append", *arguments)]
+        return [Written(written) for written in await self._scripts.run("append", *arguments)]
 
     async def heartbeat(
         self, model_id: str, replica: str, leases: Iterable[tuple[str, int]], *, lease_s: float, permits_used: int = 0
@@ -168,18 +179,21 @@ class AttemptStore:
         meta_json: str,
         end: Delta,
         files: Sequence[MadeFile] = (),
+        entries: int = 0,
     ) -> bool:
         """Complete the prompt with its answer; the ``files`` become the user's and the answer's at the same moment. False if the
-        attempt is stale.
+        attempt is stale. ``entries`` of its log have been acknowledged.
 
         Raises:
-            FilesSwept: nothing was recorded.
+            FilesSwept, LogForgotten: nothing was recorded.
         """
         made = [part for file in files for part in (file.id, file.size, file.name, file.content_type)]
-        arguments = (message_id, text, meta_json, len(files), *made, *encode_delta(end))
+        arguments = (entries, message_id, text, meta_json, len(files), *made, *encode_delta(end))
         outcome = await self._scripts.run("finish", ref, fence, *arguments)
         if outcome == -1:
             raise FilesSwept
+        if outcome == -2:
+            raise LogForgotten
         return bool(outcome)
 
     async def retry_later(self, ref: str, fence: int, *, error: str, delay_s: float) -> bool:

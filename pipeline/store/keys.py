@@ -37,6 +37,7 @@ LAYOUT = {
     "listening": "listening:{}",  # user: there is a subscription, or was one lately; expires
     "events": "events:{}",  # user -> stream of events; capped, expires with the key above
     # one queue per model
+    "models": "models",  # sorted set: model with prompts or replicas -> until when a router is known to have it (µs)
     "stats": "q-stats:{}",  # hash: waiting, blocked (wait for their thread), extra (cost), turn, permits, stale_rejected
     "priorities": "q-priorities:{}",  # priority -> priority, those with waiting prompts
     "turns": "q-turns:{}:{}",  # priority:model; user -> turn
@@ -48,6 +49,7 @@ LAYOUT = {
     "used": "q-used:{}",  # hash: replica -> permits in use at its last heartbeat
     "nodes": "q-nodes:{}",  # hash: replica -> node it runs on
     "serving": "q-serving:{}",  # hash: replica -> running or leaving, as Serve says
+    "stopped": "q-stopped:{}",  # replica that Serve stopped while it was not registered; expires
     "movable": "q-movable:{}",  # ref -> created, of those that wait and have a fallback model
     "wanted": "q-wanted:{}",  # somebody has asked for a replica; expires
     # what users and admins have set

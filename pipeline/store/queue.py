@@ -36,6 +36,10 @@ class Swept:
     replicas_dropped: int
     #: Seconds until the next retry is due, None if none is.
     next_due_s: float | None
+    #: When it was, µs of the store's clock.
+    at_us: int
+    #: Replicas could not be heard before it: all begin a lease anew.
+    was_away: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,10 +81,24 @@ class ModelQueue:
         rows = await self._scripts.run("grant", self.model_id, most, round(claim_s * 1e6))
         return [Grant(ref=ref.decode(), fence=int(fence), alone=alone == 1) for ref, fence, alone in rows]
 
-    async def sweep(self, alive_nodes: Iterable[str], most: int = 500) -> Swept:
-        """Expire leases and replicas, promote due retries. A replica whose node is not alive did not die of its prompts."""
-        lost, handed_back, promoted, dropped, wait_us = await self._scripts.run(
-            "sweep", self.model_id, most, *alive_nodes
+    async def sweep(
+        self,
+        alive_nodes: Iterable[str],
+        most: int = 500,
+        *,
+        before_us: int = 0,
+        patience_s: float = 0,
+        grace_s: float = 0,
+    ) -> Swept:
+        """Expire leases and replicas, promote due retries. A replica whose node is not alive did not die of its prompts.
+
+        Args:
+            before_us: ``at_us`` of the sweep before, 0 if there was none.
+            patience_s: longest time since then, seconds of the store's clock, in which replicas could be heard.
+            grace_s: how long replicas on live nodes, and what they run, are given if it is longer; 0 gives nothing.
+        """
+        lost, handed_back, promoted, dropped, wait_us, at_us, was_away = await self._scripts.run(
+            "sweep", self.model_id, most, before_us, round(patience_s * 1e6), round(grace_s * 1e6), *alive_nodes
         )
         wait = int(wait_us)
         return Swept(
@@ -89,6 +107,8 @@ class ModelQueue:
             promoted=promoted,
             replicas_dropped=dropped,
             next_due_s=None if wait < 0 else wait / 1e6,
+            at_us=int(at_us),
+            was_away=was_away == 1,
         )
 
     async def hand_back(self, ref: str, fence: int) -> bool:

@@ -24,6 +24,7 @@ NAMES = (
     "append",
     "cancel",
     "claim",
+    "close_departed",
     "confirm_poll",
     "delete_message",
     "delete_thread",
@@ -74,6 +75,7 @@ NAMES = (
     "sweep",
     "unregister",
     "use_api_key",
+    "vouch",
 )
 
 

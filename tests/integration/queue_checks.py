@@ -7,7 +7,8 @@ from typing import Any
 
 from pipeline.states import TERMINAL, Status
 from pipeline.store.keys import Keys
-from tests.integration.queue_model import ModelPrompt, QueueModel
+from tests.integration.queue_model import QueueModel
+from tests.integration.queue_model_records import ModelPrompt
 
 
 class StoreChecks:
@@ -58,9 +59,14 @@ class StoreChecks:
         pipe.hgetall(keys.permits(self._model_id))
         pipe.hmget(keys.stats(self._model_id), "waiting", "blocked", "permits", "turn", "stale_rejected", "extra")
         pipe.zrevrange(keys.priorities(self._model_id), 0, -1)
-        leases, due, replicas, permits, stats, priorities = pipe.execute()
+        pipe.hgetall(keys.serving(self._model_id))
+        leases, due, replicas, permits, stats, priorities, serving = pipe.execute()
+        assert {k.decode(): v.decode() for k, v in serving.items()} == model.serving
+        assert {k.decode() for k in self._reader.scan_iter(keys.stopped("*"))} == {
+            keys.stopped(r) for r in model.stopped
+        }
         assert _texts(leases) == model.leases
-        assert _texts(due) == model.due
+        assert _texts(due) == set(model.due)
         assert _texts(replicas) == set(model.replicas)
         assert {k.decode(): int(v) for k, v in permits.items()} == {k: r.permits for k, r in model.replicas.items()}
         assert [int(number or 0) for number in stats] == [

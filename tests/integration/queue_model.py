@@ -3,70 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
 
 from pipeline.cost import to_thousandths
 from pipeline.prompt import NewPrompt
 from pipeline.states import Status, advance
+from tests.integration.queue_model_records import Elapsed, ModelMessage, ModelPrompt, ModelReplica
 
 #: Crashes after which a prompt runs alone; the next one ends it (DESIGN §3).
 SUSPECT_AFTER = 2
 
 
-@dataclass(slots=True)
-class ModelPrompt:
-    ref: str
-    user: str
-    thread: str
-    priority: int
-    seq: int
-    place: int
-    status: Status = Status.SCHEDULED
-    fence: int = 0
-    runs: int = 0
-    failures: int = 0
-    crashes: int = 0
-    #: As in the record: 1 if it is still to get its history, 2 once it has got it.
-    history: int = 0
-    #: In thousandths.
-    cost: int = 1000
-    #: Whether it waits outside the queue for earlier prompts of its thread.
-    blocked: bool = False
-    holder: str = ""
-    #: Node of the holder.
-    node: str = ""
-    #: Texts of the log's entries, None for an end entry.
-    log: list[str | None] = field(default_factory=list)
-
-    @property
-    def id(self) -> str:
-        return self.ref.split("/", 1)[1]
-
-
-@dataclass(slots=True)
-class ModelMessage:
-    thread: str
-    order: int
-    #: The prompt it belongs to, empty for one posted by hand.
-    ref: str
-
-
-@dataclass(slots=True)
-class ModelReplica:
-    permits: int
-    node: str
-    #: Permits in use at its last heartbeat.
-    used: int = 0
-    #: running or leaving once Serve has said that it runs.
-    serving: str = ""
-
-
-class QueueModel:
+class QueueModel(Elapsed):
     """Every method does what the script of its name does, and returns what that returns."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.prompts: dict[str, ModelPrompt] = {}
         self.replicas: dict[str, ModelReplica] = {}
+        #: replica -> running or leaving, once Serve has said that it runs; of some that are not registered, too.
+        self.serving: dict[str, str] = {}
+        #: Those that Serve stopped while they were not registered.
+        self.stopped: set[str] = set()
         #: Attempts granted, of all prompts.
         self.fences = 0
         #: Every ref that was ever taken, and how many places each thread has given out.
@@ -81,11 +38,8 @@ class QueueModel:
         self.turns: dict[int, dict[str, int]] = {}
         self.waiting: set[str] = set()
         self.leases: set[str] = set()
-        self.due: set[str] = set()
-        #: In the order in which they expired.
-        self.expired_leases: list[str] = []
-        self.expired_replicas: list[str] = []
-        self.elapsed_retries: list[str] = []
+        #: In the order in which they are due.
+        self.due: dict[str, None] = {}
         self.stale_rejected = 0
         #: user -> name of event, prompt or thread, error; only of users who listen.
         self.events: dict[str, list[tuple[str, str, str | None]]] = {}
@@ -218,9 +172,16 @@ class QueueModel:
             self.unregister(holder)
         return True
 
-    def sweep(self, alive: Iterable[str], most: int) -> tuple[int, int, int, int]:
+    def sweep(self, alive: Collection[str], most: int, was_away: bool) -> tuple[int, int, int, int]:
         """Returns how many were lost, handed back, promoted, and how many replicas were dropped."""
         lost = handed_back = 0
+        if was_away:
+            for ref in self.leases:
+                if self.prompts[ref].holder and self.prompts[ref].node in alive:
+                    self._unexpire(self.expired_leases, ref)
+            for name, replica in self.replicas.items():
+                if replica.node in alive:
+                    self._unexpire(self.expired_replicas, name)
         expired = self.expired_leases[:most]
         for ref in expired:
             prompt = self.prompts[ref]
@@ -232,21 +193,52 @@ class QueueModel:
                 handed_back += 1
         dropped = list(self.expired_replicas)
         for replica in dropped:
-            self.unregister(replica)
+            self._drop(replica)
         promoted = self.elapsed_retries[:most]
         for ref in promoted:
             self._forget_due(ref)
             self._enqueue(self.prompts[ref])
         return lost, handed_back, len(promoted), len(dropped)
 
+    def close_departed(self, most: int, why: str) -> int:
+        """What has an expired lease first, then retries, then the queue, in which blocked ones may come up."""
+        closed = 0
+
+        def depart(ref: str) -> None:
+            nonlocal closed
+            self._tell_finished(self.prompts[ref], why)
+            self._close(self.prompts[ref], "depart")
+            closed += 1
+
+        for ref in self.expired_leases[:most]:
+            depart(ref)
+        retries = [*self.elapsed_retries, *(ref for ref in self.due if ref not in self.elapsed_retries)]
+        for ref in retries[: most - closed]:
+            depart(ref)
+        while closed < most and self.waiting:
+            depart(self.order()[0])
+        if not closed:
+            for replica in list(self.expired_replicas):
+                self.unregister(replica)
+        return closed
+
     # --- replicas
 
     def register(self, replica: str, permits: int, node: str) -> None:
         known = self.replicas.setdefault(replica, ModelReplica(permits, node))
-        known.permits, known.node = permits, node
+        if replica in self.stopped:
+            self.stopped.discard(replica)
+            self.serving[replica] = "leaving"
+        leaves = self.serving.get(replica) == "leaving"
+        known.permits, known.node = known.used if leaves else permits, node
         self._unexpire(self.expired_replicas, replica)
 
     def unregister(self, replica: str) -> None:
+        self._drop(replica)
+        self.serving.pop(replica, None)
+        self.stopped.discard(replica)
+
+    def _drop(self, replica: str) -> None:
         self.replicas.pop(replica, None)
         self._unexpire(self.expired_replicas, replica)
 
@@ -267,28 +259,41 @@ class QueueModel:
             prompt.history = 2 if prompt.history else 0
         return prompt is not None
 
-    def append(self, ref: str, fence: int, number: int, text: str) -> bool:
+    def append(self, ref: str, fence: int, number: int, text: str) -> int:
+        """As ``Written``."""
         prompt = self._owned(ref, fence)
         if prompt is None:
-            return False
+            return 0
+        if number > len(prompt.log) + 1:
+            return -1
         if number > len(prompt.log):
             prompt.log.append(text)
-        return True
+        return 1
+
+    def forget_last_entry(self, ref: str) -> None:
+        """The store came back without it."""
+        self.prompts[ref].log.pop()
 
     def follow(self, running: Collection[str]) -> int:
-        for name, replica in self.replicas.items():
-            if name in running:
-                replica.serving = "running"
-            elif replica.serving == "running":
-                replica.serving, replica.permits = "leaving", replica.used
-        return sum(replica.serving == "leaving" for replica in self.replicas.values())
+        for name in {*self.replicas, *self.serving, *self.stopped} & set(running):
+            self.serving[name] = "running"
+            self.stopped.discard(name)
+        for name in self.serving.keys() - set(running):
+            replica = self.replicas.get(name)
+            if replica is None:
+                del self.serving[name]
+                self.stopped.add(name)
+            elif self.serving[name] == "running":
+                self.serving[name], replica.permits = "leaving", replica.used
+        return list(self.serving.values()).count("leaving")
 
     def heartbeat(self, replica: str, leases: Iterable[tuple[str, int]], used: int) -> tuple[int, list[str]]:
         if replica not in self.replicas:
             return 0, []
         beating = self.replicas[replica]
         beating.used = used
-        if beating.serving == "leaving":
+        leaves = self.serving.get(replica) == "leaving"
+        if leaves:
             beating.permits = used
         self._unexpire(self.expired_replicas, replica)
         gone = []
@@ -298,12 +303,15 @@ class QueueModel:
                 self._unexpire(self.expired_leases, ref)
             else:
                 gone.append(ref)
-        return 2 if beating.serving == "leaving" else 1, gone
+        return 2 if leaves else 1, gone
 
-    def finish(self, ref: str, fence: int) -> bool:
+    def finish(self, ref: str, fence: int, entries: int) -> bool | None:
+        """None if the store has forgotten some of the entries."""
         prompt = self._owned(ref, fence)
         if prompt is None:
             return False
+        if len(prompt.log) < entries:
+            return None
         self.messages[f"{prompt.user}/msg-{ref}"] = ModelMessage(prompt.thread, prompt.place * 2, ref)
         self._tell_chat("chatMessageAdded", prompt.thread)
         self._tell_finished(prompt, None)
@@ -327,22 +335,8 @@ class QueueModel:
         self._tell_finished(prompt, "oops")
         self._leave_lease(prompt)
         prompt.status = advance(prompt.status, "retry")
-        self.due.add(ref)
+        self.due[ref] = None
         return True
-
-    # --- time
-
-    def expire_lease(self, ref: str) -> None:
-        self._unexpire(self.expired_leases, ref)
-        self.expired_leases.append(ref)
-
-    def expire_replica(self, replica: str) -> None:
-        self._unexpire(self.expired_replicas, replica)
-        self.expired_replicas.append(replica)
-
-    def elapse_retry(self, ref: str) -> None:
-        self._unexpire(self.elapsed_retries, ref)
-        self.elapsed_retries.append(ref)
 
     # --- parts
 
@@ -397,7 +391,7 @@ class QueueModel:
         prompt.holder = prompt.node = ""
 
     def _forget_due(self, ref: str) -> None:
-        self.due.discard(ref)
+        self.due.pop(ref, None)
         self._unexpire(self.elapsed_retries, ref)
 
     def _close(self, prompt: ModelPrompt, transition: str) -> None:
@@ -443,8 +437,3 @@ class QueueModel:
         self._leave_lease(prompt)
         prompt.status = advance(prompt.status, "lose")
         self._enqueue(prompt)
-
-    @staticmethod
-    def _unexpire(expired: list[str], what: str) -> None:
-        if what in expired:
-            expired.remove(what)

@@ -278,6 +278,7 @@ async def test_deleting_a_thread_ends_its_prompts_and_leaves_nothing(conversatio
         "q-replicas:m",
         "q-permits:m",
         "q-nodes:m",
+        "models",
         "seq",
         "fence",
     }

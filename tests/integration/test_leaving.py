@@ -31,6 +31,16 @@ class Store:
         for replica in replicas:
             await self.attempts.register(MODEL, replica, permits=permits, node="n1", lease_s=LONG_S)
 
+    async def miss(self, replica: str) -> None:
+        """It has not been heard for a lease: the sweep drops it."""
+
+        async def is_dropped() -> bool:
+            assert await self.client.zadd(self.keys.replicas(MODEL), {replica: 1}, xx=True, ch=True) == 1
+            # A beat that was on its way may be between the two.
+            return (await self.queue.sweep(["n1"])).replicas_dropped == 1
+
+        await until_true(is_dropped, what=f"the end of {replica}")
+
     async def beat(self, replica: str, used: int = 0) -> Standing:
         return (await self.attempts.heartbeat(MODEL, replica, [], lease_s=LONG_S, permits_used=used))[0]
 
@@ -103,9 +113,7 @@ class Owner:
     standings: list[Standing] = field(default_factory=list)
 
 
-async def test_a_heartbeat_tells_its_replica_and_offers_what_that_says(store: Store) -> None:
-    owner = Owner()
-
+def heartbeat_of(owner: Owner, store: Store) -> Heartbeat:
     def heard(standing: Standing) -> None:
         owner.standings.append(standing)
         owner.offered = owner.used if standing is Standing.LEAVING else 4
@@ -125,6 +133,12 @@ async def test_a_heartbeat_tells_its_replica_and_offers_what_that_says(store: St
         on_lost=lambda ref, fence: None,
         on_standing=heard,
     )
+    return heartbeat
+
+
+async def test_a_heartbeat_tells_its_replica_and_offers_what_that_says(store: Store) -> None:
+    owner = Owner()
+    heartbeat = heartbeat_of(owner, store)
 
     async def permits(number: int) -> None:
         async def are_so() -> bool:
@@ -162,3 +176,77 @@ async def test_a_store_that_forgot_a_leaving_replica_is_told_what_it_holds(store
     assert await store.beat("r1") is Standing.UNKNOWN
     await store.register("r1", permits=2)
     assert (await store.queue.depth()).permits == 2
+
+
+async def test_one_that_was_missed_and_is_back_is_told_when_it_is_stopped(store: Store) -> None:
+    await store.register("r1", "r2")
+    await store.queue.follow(["r1", "r2"])
+    await store.miss("r1")
+    await store.register("r1")
+    assert await store.queue.follow(["r2"]) == 1
+    assert await store.beat("r1") is Standing.LEAVING
+    assert (await store.queue.depth()).permits == 4
+
+
+async def test_one_that_is_stopped_while_it_is_missed_is_told_when_it_is_back(store: Store) -> None:
+    await store.register("r1", "r2")
+    await store.queue.follow(["r1", "r2"])
+    await store.miss("r1")
+    for _ in range(2):  # both routers
+        await store.queue.follow(["r2"])
+    await store.register("r1")
+    assert (await store.queue.depth()).permits == 4
+    assert await store.beat("r1", used=1) is Standing.LEAVING
+    assert (await store.queue.depth()).permits == 4 + 1
+
+
+async def test_one_that_is_stopped_while_it_is_missed_may_stay_after_all(store: Store) -> None:
+    await store.register("r1")
+    for running in (["r1"], [], ["r1"]):
+        await store.queue.follow(running)
+        if running:
+            await store.miss("r1")
+            await store.queue.follow([])
+            await store.queue.follow(["r1"])
+            await store.register("r1")
+            assert await store.beat("r1") is Standing.SERVING
+
+
+async def test_nothing_is_left_of_replicas_that_never_come_back(store: Store) -> None:
+    await store.register("r1", "r2", "r3")
+    await store.queue.follow(["r1", "r2", "r3"])
+    await store.miss("r1")
+    await store.queue.follow(["r3"])  # r2 leaves, and is missed then
+    await store.miss("r2")
+    await store.queue.follow(["r3"])
+    assert await store.client.hkeys(store.keys.serving(MODEL)) == [b"r3"]
+    for replica in ("r1", "r2"):
+        assert await store.client.ttl(store.keys.stopped(replica)) > 0
+    await store.attempts.unregister(MODEL, "r1")
+    assert await store.client.exists(store.keys.stopped("r1")) == 0
+
+
+async def test_one_that_drains_and_is_missed_goes_on_draining(store: Store) -> None:
+    owner = Owner()
+    heartbeat = heartbeat_of(owner, store)
+
+    async def is_registered() -> bool:
+        heartbeat.beat()
+        depth = await store.queue.depth()
+        return (depth.replicas, depth.permits) == (1, owner.used)
+
+    async def has_heard() -> bool:
+        return bool(owner.standings)
+
+    await heartbeat.start()
+    try:
+        await store.queue.follow(["r1"])
+        await store.queue.follow([])
+        heartbeat.beat()
+        await until_true(has_heard, what="a standing")
+        await until_true(is_registered, what="what it holds")
+        await store.miss("r1")
+        await until_true(is_registered, what="a replica that registers again")
+        assert owner.standings == [Standing.LEAVING]
+    finally:
+        await heartbeat.stop()

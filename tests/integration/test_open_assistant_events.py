@@ -14,7 +14,9 @@ from deployments.ingress.doors.open_assistant import events
 from deployments.ingress.doors.open_assistant.answers import Answers
 from deployments.ingress.doors.open_assistant.wire import Told
 from pipeline.delta import Delta, DeltaKind, FinishReason
+from pipeline.store.catalogue import CatalogueStore
 from pipeline.store.connection import connect_patient
+from pipeline.store.keys import Keys
 from tests.integration.open_assistant_door import MODEL, SAMPLING, Door, User, events_in, open_door, settled
 from tests.waiting import until, until_true
 
@@ -96,6 +98,26 @@ def kinds(stream: list[dict[str, Any]]) -> list[str]:
 
 def spoken(stream: list[dict[str, Any]]) -> str:
     return "".join(str(event["text"]) for event in stream if event["event_type"] == "token")
+
+
+async def test_an_answer_whose_model_has_left_the_catalogue_is_pending_until_it_is_given_up(
+    door: Door, alice: User, seen: Seen, redis_url: str
+):
+    chat = await alice.chat()
+    answer = await alice.ask(chat, await alice.say(chat, "Hi"), model_config_name="org/large")
+    async with open_door(redis_url, models=[model(MODEL)]) as next_deploy:
+        reader = await next_deploy.user("alice")
+        reading = await seen.begin(reader, chat, answer)
+        await seen.look()
+        assert await reader.state(chat, answer) == "pending"
+        client, keys = connect_patient(redis_url), Keys("ps")
+        await client.zadd(keys.models(), {"org/large": 1})
+        assert await CatalogueStore(client, keys).close_departed("org/large") == 1
+        stream = await events_of(reading)
+        await client.aclose()
+        assert {(event["queue_position"], event["queue_size"]) for event in stream[:-1]} == {(0, 0)}
+        assert kinds(stream) == ["pending", "error"]
+        assert await reader.state(chat, answer) == "aborted_by_worker"
 
 
 async def test_an_answer_waits_is_written_and_is_complete(door: Door, alice: User, seen: Seen):

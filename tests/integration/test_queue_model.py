@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, ClassVar, TypeVar
 
 import pytest
-import redis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     precondition,
     rule,
     run_state_machine_as_test,
 )
-from redis.asyncio import Redis
 
-from pipeline.delta import Delta, DeltaKind, FinishReason
-from pipeline.errors import Conflict, NotFound, StaleLease
+from pipeline.delta import Delta
+from pipeline.errors import Conflict, LogForgotten, NotFound, StaleLease
 from pipeline.prompt import NewPrompt
-from pipeline.store.attempts import AttemptStore
+from pipeline.store.catalogue import DEPARTED
 from pipeline.store.events import EventLog
-from pipeline.store.keys import Keys
-from pipeline.store.messages import MessageStore
-from pipeline.store.prompts import PromptStore
-from pipeline.store.queue import ModelQueue
-from pipeline.store.threads import ThreadStore
-from tests.integration.queue_checks import StoreChecks
-from tests.integration.queue_model import ModelPrompt, QueueModel
-
-T = TypeVar("T")
+from tests.integration.queue_machine import MODEL, USERS, StoreMachine
 
 EXAMPLES, STEPS = 130, 100
-MODEL = "m"
-USERS = ("ann", "bob", "cyd")
 COSTS = (1, 1, 2.5, 1, 1, 0.4)
 REPLICAS = ("r1", "r2", "r3")
 NODES = ("n1", "n2")
@@ -54,37 +38,8 @@ histories = st.sampled_from([None, None, None, True, False])
 alive_nodes = st.sampled_from([NODES, NODES, NODES[:1], ()])
 
 
-class QueueMachine(RuleBasedStateMachine):
+class QueueMachine(StoreMachine):
     """Every rule runs one script and the same step of the model, and compares what they return."""
-
-    url: ClassVar[str]
-    steps: ClassVar[Counter[str]] = Counter()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.model = QueueModel()
-        self.keys = Keys("hyp")
-        # Its stubs allow for replies that are text.
-        self.reader: Any = redis.Redis.from_url(self.url)
-        self.reader.flushdb()
-        self.loop = asyncio.new_event_loop()
-        self.client = Redis.from_url(self.url)
-        self.prompts = PromptStore(self.client, self.keys)
-        self.threads = ThreadStore(self.client, self.keys, self.prompts)
-        self.messages = MessageStore(self.client, self.keys)
-        self.queue = ModelQueue(self.client, self.keys, MODEL)
-        self.attempts = AttemptStore(self.client, self.keys)
-        self.checks = StoreChecks(self.reader, self.keys, self.model, model_id=MODEL, users=USERS)
-        self.erased: set[str] = set()
-        self.past = 0
-
-    def teardown(self) -> None:
-        for prompt in self.model.prompts.values():
-            self.checks.log(prompt)
-        self.checks.messages()
-        self.loop.run_until_complete(self.client.aclose())
-        self.loop.close()
-        self.reader.close()
 
     @initialize(
         permits=st.integers(2, 4),
@@ -249,12 +204,30 @@ class QueueMachine(RuleBasedStateMachine):
             lambda ref, fence: self.queue.lose(ref, fence, alive),
         )
 
-    @rule(alive=alive_nodes, most=st.sampled_from([500, 500, 1]))
-    def sweep(self, alive: tuple[str, ...], most: int) -> None:
-        right = self.model.sweep(alive, most)
-        swept = self.run("sweep" if any(right) else "sweep nothing", self.queue.sweep(alive, most))
+    @rule(alive=alive_nodes, most=st.sampled_from([500, 500, 1]), was_away=st.sampled_from([False, False, True]))
+    def sweep(self, alive: tuple[str, ...], most: int, was_away: bool) -> None:
+        right = self.model.sweep(alive, most, was_away)
+        name = ("sweep" if any(right) else "sweep nothing") + (" after an outage" if was_away else "")
+        call = self.queue.sweep(alive, most, grace_s=LONG_S if was_away else 0)
+        swept = self.run(name, call)
+        assert swept.was_away == was_away
         assert (swept.lost, swept.handed_back, swept.promoted, swept.replicas_dropped) == right
         assert (swept.next_due_s is None) == (not self.model.due)
+
+    @rule(pick=picks, most=st.sampled_from([500, 500, 1, 2]))
+    def close_departed(self, pick: int, most: int) -> None:
+        """The model is in no catalogue for a while."""
+        if pick % 8:
+            return  # it empties the queue
+        self.reader.zadd(self.keys.models(), {MODEL: 1})
+        right = self.model.close_departed(most, DEPARTED)
+        name = "close departed" if right else "close departed nothing"
+        assert self.run(name, self.catalogue.close_departed(MODEL, most)) == right
+        is_open = any(not prompt.status.is_terminal for prompt in self.model.prompts.values())
+        if is_open or self.model.replicas or right:
+            assert self.reader.zscore(self.keys.models(), MODEL) is not None
+        assert self.run("vouch", self.catalogue.vouch([MODEL])) == []
+        assert self.run("close vouched for", self.catalogue.close_departed(MODEL)) == 0
 
     # --- replicas
 
@@ -304,17 +277,36 @@ class QueueMachine(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: self.model.prompts)
-    @rule(pick=picks, off=fence_errors, repeat=st.sampled_from([0, 0, 0, 1]), text=st.sampled_from(["a", "é", "🦜 "]))
-    def append(self, pick: int, off: int, repeat: int, text: str) -> None:
-        """For two prompts, in one call; a repeated number is a call whose reply was lost."""
+    @rule(
+        pick=picks, off=fence_errors, ahead=st.sampled_from([0, 0, 0, -1, 1]), text=st.sampled_from(["a", "é", "🦜 "])
+    )
+    def append(self, pick: int, off: int, ahead: int, text: str) -> None:
+        """For two prompts, in one call; a repeated number is a call whose reply was lost, one too high that of a writer whose
+        last entry was forgotten."""
         prompts = [self._pick_running(pick), self._pick(pick // 7)]
-        entries = [(p.ref, p.fence + off, len(p.log) + 1 - repeat, text) for p in prompts]
+        entries = [(p.ref, p.fence + off, len(p.log) + 1 + ahead, text) for p in prompts]
         if prompts[0] is prompts[1]:
             del entries[1]
         right = [self.model.append(*entry) for entry in entries]
         rows = [(ref, fence, number, Delta(text=text)) for ref, fence, number, text in entries]
-        kind = "append" if right[0] else "append refused"
-        assert self.run(kind + (" again" if repeat else ""), self.attempts.append(rows)) == right
+        kind = {1: "append", 0: "append refused", -1: "append forgotten"}[right[0]]
+        assert self.run(kind + (" again" if ahead < 0 else ""), self.attempts.append(rows)) == right
+
+    @precondition(lambda self: self.model.leases)
+    @rule(pick=picks)
+    def forget_last_entry(self, pick: int) -> None:
+        """The store was killed, and comes back without what it had written last."""
+        prompt = self._pick_running(pick)
+        if not prompt.log:
+            return
+        type(self).steps["forget"] += 1
+        self.model.forget_last_entry(prompt.ref)
+        log, left = self.keys.log(prompt.ref), len(prompt.log)
+        kept = self.reader.xrange(log, count=left) if left else []
+        self.reader.delete(log)
+        for entry_id, fields in kept:
+            self.reader.xadd(log, fields, id=entry_id)
+        self.reader.hset(self.keys.prompt(prompt.ref), "entries", left)
 
     @rule(replica=st.sampled_from(REPLICAS), off=fence_errors, pick=picks)
     def heartbeat(self, replica: str, off: int, pick: int) -> None:
@@ -332,9 +324,17 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.run("follow", self.queue.follow(sorted(running))) == self.model.follow(running)
 
     @precondition(lambda self: self.model.prompts)
-    @rule(pick=picks, off=fence_errors)
-    def finish(self, pick: int, off: int) -> None:
-        self._attempt("finish", pick, off, self.model.finish, self._finish)
+    @rule(pick=picks, off=fence_errors, ahead=st.sampled_from([0, 0, 1]))
+    def finish(self, pick: int, off: int, ahead: int) -> None:
+        prompt = self._pick_running(pick) if pick % 8 else self._pick(pick // 8)
+        fence, entries = prompt.fence + off, len(prompt.log) + ahead
+        right = self.model.finish(prompt.ref, fence, entries)
+        if right is None:
+            with pytest.raises(LogForgotten):
+                self.run("finish forgotten", self._finish(prompt.ref, fence, entries))
+        else:
+            name = "finish" if right else "finish refused"
+            assert self.run(name, self._finish(prompt.ref, fence, entries)) == right
 
     @precondition(lambda self: self.model.prompts)
     @rule(pick=picks, off=fence_errors)
@@ -381,48 +381,6 @@ class QueueMachine(RuleBasedStateMachine):
     def store_equals_model(self) -> None:
         self.checks.everything()
 
-    # --- helpers
-
-    def run(self, name: str, call: Awaitable[T]) -> T:
-        type(self).steps[name] += 1
-
-        async def awaited() -> T:
-            return await call
-
-        return self.loop.run_until_complete(awaited())
-
-    def _attempt(
-        self,
-        name: str,
-        pick: int,
-        off: int,
-        step: Callable[[str, int], bool],
-        call: Callable[[str, int], Awaitable[bool]],
-    ) -> None:
-        prompt = self._pick_running(pick) if pick % 8 else self._pick(pick // 8)
-        right = step(prompt.ref, prompt.fence + off)
-        assert self.run(name if right else f"{name} refused", call(prompt.ref, prompt.fence + off)) == right
-
-    async def _finish(self, ref: str, fence: int) -> bool:
-        end = Delta(kind=DeltaKind.END, finish_reason=FinishReason.STOP)
-        return await self.attempts.finish(ref, fence, message_id=f"msg-{ref}", text="text", meta_json="{}", end=end)
-
-    def _pick(self, pick: int, *, open_only: bool = False) -> ModelPrompt:
-        prompts = sorted(self.model.prompts.values(), key=lambda p: p.seq)
-        if open_only:
-            prompts = [p for p in prompts if not p.status.is_terminal] or prompts
-        return prompts[pick % len(prompts)]
-
-    def _pick_running(self, pick: int) -> ModelPrompt:
-        running = [self.model.prompts[ref] for ref in sorted(self.model.leases)]
-        return running[pick % len(running)] if running else self._pick(pick)
-
-    def _into_the_past(self, key: str, member: str) -> None:
-        """Deadlines are told apart by when they were moved, as the model does."""
-        self.past += 1
-        type(self).steps[f"expire {key.split(':')[1]}"] += 1
-        assert self.reader.zadd(key, {member: self.past}, xx=True, ch=True) == 1
-
 
 @pytest.mark.timeout(300)
 def test_scripts_agree_with_the_model(redis_url: str) -> None:
@@ -445,4 +403,17 @@ def test_scripts_agree_with_the_model(redis_url: str) -> None:
     # Every refusal was met too; a rule that is never refused has not tested its guard.
     guarded = ("claim", "append", "finish", "keep rendered", "retry later", "abandon", "hand back", "lose")
     assert all(steps[name] and steps[f"{name} refused"] for name in guarded)
-    assert all(steps[name] for name in ("heartbeat leaving", "blocked", "delete thread", "post refused"))
+    assert all(
+        steps[name]
+        for name in (
+            "heartbeat leaving",
+            "sweep after an outage",
+            "append forgotten",
+            "finish forgotten",
+            "forget",
+            "close departed",
+            "blocked",
+            "delete thread",
+            "post refused",
+        )
+    )

@@ -82,8 +82,8 @@ async def test_nothing_of_an_erased_prompt_is_left(store: Store) -> None:
     assert not [item for item in left if CANARY.encode() in item or b"done" in item.replace(b"t:ann/thread-done", b"")]
     # Counters of queues and the places that threads gave out stay, the latter for a week.
     assert before == []
-    kinds = {item.split(b":")[1].split(b"{")[0].split(b"b'")[0] for item in left}
-    assert kinds <= {b"q-stats", b"q-replicas", b"q-permits", b"q-nodes", b"t", b"seq", b"fence"}
+    kinds = {item.split(b":")[1].split(b"{")[0].split(b"[")[0].split(b"b'")[0] for item in left}
+    assert kinds <= {b"q-stats", b"q-replicas", b"q-permits", b"q-nodes", b"models", b"t", b"seq", b"fence"}
     async for thread in store.client.scan_iter(store.keys.thread("*")):
         assert await store.client.ttl(thread) > 0
 

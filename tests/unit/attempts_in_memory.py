@@ -14,10 +14,10 @@ from redis.exceptions import RedisError
 
 from pipeline.delta import TEXT_KINDS, Delta, DeltaKind, FinishReason
 from pipeline.engine import SamplingParameters
-from pipeline.errors import StaleLease
+from pipeline.errors import LogForgotten, StaleLease
 from pipeline.files.record import MadeFile
 from pipeline.states import Status, advance
-from pipeline.store.attempts import Claimed, HistoryWanted, PicturesWanted, Standing, _since_restart
+from pipeline.store.attempts import Claimed, HistoryWanted, PicturesWanted, Standing, Written, _since_restart
 from pipeline.store.logs import LogEntry, decode_entry, encode_delta
 
 
@@ -120,14 +120,17 @@ class MemoryAttempts:
         prompt.prompt_token_ids, prompt.history = token_ids, None
         return True
 
-    async def append(self, entries: Sequence[tuple[str, int, int, Delta]]) -> list[bool]:
+    async def append(self, entries: Sequence[tuple[str, int, int, Delta]]) -> list[Written]:
         await self._call("append")
         written = []
         for ref, fence, number, delta in entries:
             prompt = self._owned(ref, fence)
-            if prompt is not None and len(prompt.log) < number:
+            if prompt is None:
+                written.append(Written.STALE)
+                continue
+            written.append(Written.DONE if len(prompt.log) >= number - 1 else Written.FORGOTTEN)
+            if len(prompt.log) == number - 1:
                 prompt.add(delta)
-            written.append(prompt is not None)
         await self.answering.wait()
         return written
 
@@ -149,11 +152,14 @@ class MemoryAttempts:
         meta_json: str,
         end: Delta,
         files: Sequence[MadeFile] = (),
+        entries: int = 0,
     ) -> bool:
         await self._call("finish")
         prompt = self._owned(ref, fence)
         if prompt is None:
             return False
+        if len(prompt.log) < entries:
+            raise LogForgotten
         self._end(prompt, "finish")
         prompt.message_text, prompt.message_meta, prompt.files = text, meta_json, tuple(files)
         prompt.add(end, message_id)

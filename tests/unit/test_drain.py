@@ -119,6 +119,18 @@ async def test_who_stays_after_all_takes_prompts_again(begin: Begin):
     assert [await within(one) for one in (task, other)] == [Outcome.ENDED] * 2
 
 
+async def test_a_store_that_does_not_know_it_calls_nobody_back(begin: Begin):
+    engine = HandDriven()
+    replica, drain, _ = begin(engine, 1000)
+    (task,) = await running(replica, engine, "a")
+    drain.heard(Standing.LEAVING)
+    drain.heard(Standing.UNKNOWN)
+    assert drain.is_leaving
+    assert await within(replica.run("b")) is Outcome.FULL
+    engine.steps.put_nowait(END)
+    assert await within(task) is Outcome.ENDED
+
+
 async def test_an_idle_replica_has_nothing_to_wait_for(begin: Begin):
     replica, drain, beats = begin(HandDriven(), 1000)
     drain.heard(Standing.LEAVING)

@@ -117,6 +117,17 @@ local function forget_movable(p)
   if p.fallback then redis.call('ZREM', K.movable(p.model), p.ref) end
 end
 
+-- How long a model counts as being in a catalogue without a word of a router (vouch.lua), µs: longer than the ledger and the
+-- replicas of a deploy that has ended go on.
+local VOUCHED_US = 60000000
+
+-- Prompts wait for this model from now on. Routers say which ones they have (vouch.lua); this one's may not have started yet.
+local function note_model(model)
+  if not redis.call('ZSCORE', K.models(), model) then
+    redis.call('ZADD', K.models(), int(now_us() + VOUCHED_US), model)
+  end
+end
+
 -- Queue order: priority, then users take turns, then time of acceptance. A user who joins goes behind all who wait already,
 -- one prompt each; nothing is remembered of users who do not wait.
 local function enqueue(p)
@@ -126,7 +137,8 @@ local function enqueue(p)
     redis.call('ZADD', turns, redis.call('HINCRBY', K.stats(p.model), 'turn', 1), p.user)
     redis.call('ZADD', K.priorities(p.model), p.priority, p.priority)
   end
-  redis.call('HINCRBY', K.stats(p.model), 'waiting', 1)
+  -- A model is forgotten only when nothing of it is open (close_departed.lua).
+  if redis.call('HINCRBY', K.stats(p.model), 'waiting', 1) == 1 then note_model(p.model) end
   count_cost(p, 1)
   count_movable(p)
 end
@@ -350,12 +362,19 @@ local function send_off(model, replica)
   redis.call('PUBLISH', K.doorbell(replica), 'leave')
 end
 
-local function forget_replica(model, replica)
+-- It offers nothing until it registers again. What Serve said of it is kept: it may be alive, and was only not heard.
+local function drop_replica(model, replica)
   redis.call('ZREM', K.replicas(model), replica)
   redis.call('HDEL', K.permits(model), replica)
   redis.call('HDEL', K.nodes(model), replica)
   redis.call('HDEL', K.used(model), replica)
+end
+
+-- It is dead, or has said goodbye.
+local function forget_replica(model, replica)
+  drop_replica(model, replica)
   redis.call('HDEL', K.serving(model), replica)
+  redis.call('DEL', K.stopped(replica))
 end
 
 -- Write down in an account the roles that its enrolls give, each with its app, in one field: who reads the account reads all of it

@@ -63,7 +63,7 @@ tell(record.user, 'chatMessageAdded', 'threadId', record.thread)
 tell(record.user, 'promptAdded', 'promptId', record.id)
 
 if blocked then
-  redis.call('HINCRBY', K.stats(record.model), 'blocked', 1)
+  if redis.call('HINCRBY', K.stats(record.model), 'blocked', 1) == 1 then note_model(record.model) end
 else
   enqueue({ ref = ref, user = record.user, model = record.model, priority = record.priority, created = now,
     cost = record.cost, fallback = record.fallback })

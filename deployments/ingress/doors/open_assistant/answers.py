@@ -190,12 +190,14 @@ class Answers:
         ]
 
     async def place_in_queue(self, told: Told) -> tuple[int, int]:
-        """Where an answer waits, 1 for the one that is next and 0 if it does not, and how many wait for its model."""
-        if told.prompt is None:
+        """Where an answer waits, 1 for the one that is next and 0 if it does not, and how many wait for its model. (0, 0) also if
+        that has left the catalogue: such an answer is given up soon."""
+        queue = self._queues.get(told.prompt.model_id) if told.prompt else None
+        if told.prompt is None or queue is None:
             return 0, 0
         with translated_errors():
             position = await self._prompts.queue_position(told.prompt.ref)
-            depth = await self._queues[told.prompt.model_id].depth()
+            depth = await queue.depth()
         return position or 0, depth.waiting
 
 
