@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -113,7 +114,9 @@ ready {url}""")
 
 
 def say(line: str) -> None:
-    print(line, file=sys.__stdout__, flush=True)
+    """For whoever looks on; that nobody does any more (a closed terminal, a ``| tee`` that is gone) changes nothing."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.__stdout__, flush=True)
 
 
 class LocalService:
@@ -189,14 +192,18 @@ class LocalService:
             pass
 
     def stop(self) -> None:
-        """Stop whatever was started, the store last: what runs until then is still recorded. Takes up to ~15 s."""
-        if self._ray_started:
-            say("stopping (takes up to 15 s)")
-            cluster.stop(self._client, self.folders.ray)
-            put_away_ray_files(self.folders)
-        if self._store:
-            self._store.stop()
-        self.folders.record.unlink(missing_ok=True)
+        """Stop whatever was started, the store last: what runs until then is still recorded. Takes up to ~15 s.
+
+        A step that fails keeps none of the others from being taken; its error is raised at the end.
+        """
+        with contextlib.ExitStack() as steps:  # the last one in is the first one taken
+            steps.callback(self.folders.record.unlink, missing_ok=True)
+            if self._store:
+                steps.callback(self._store.stop)
+            if self._ray_started:
+                steps.callback(put_away_ray_files, self.folders)
+                steps.callback(cluster.stop, self._client, self.folders.ray)
+                say("stopping (takes up to 15 s)")
 
     def _pause(self, seconds: float | None) -> bool:
         """Wait for a time (None: without end), or until somebody asks to stop; False means stop.
