@@ -135,6 +135,13 @@ class LocalService:
         self._store_started = time.monotonic()
         self._short_lives = 0
         self._wake_reader, self._wake_writer = os.pipe()
+        #: Signals that mean stop. What whoever started us had ignored stays ignored: SIGHUP under nohup, SIGINT in the
+        #: background of a script. Looked at here, before Ray puts handlers of its own there.
+        self._stop_signals = [
+            number
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN
+        ]
         launcher = ProcessId.of(os.getpid())
         assert launcher is not None
         self._record = RunRecord(launcher=launcher, url=self.url, ray_folder=str(folders.ray))
@@ -243,7 +250,7 @@ class LocalService:
         return self.stopping
 
     def _listen_for_signals(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in self._stop_signals:
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

@@ -1,9 +1,10 @@
-"""The life of `make serve` around a real store, with a Ray that is only played: signals, a console that is gone, steps that fail."""
+"""The life of `make serve` around a real store, with a Ray that is only played."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -123,3 +124,60 @@ def test_a_step_of_the_stop_that_fails_is_told_and_skips_no_other(service: Local
     assert not store.is_alive
     assert list(service.folders.ray.iterdir()) == []
     assert not service.folders.record.exists()
+
+
+#: A launcher's life up to where somebody asks it to stop, then what it waits for. Ray is played as above.
+_SUPERVISED = """
+import sys
+from pathlib import Path
+from ray.serve.schema import ServeDeploySchema
+from deployments.local import cluster
+from deployments.local.environment import Folders
+from deployments.local.launcher import LocalService, say
+
+cluster.start_ray = cluster.deploy = cluster.wait_running = cluster.stop = lambda *_, **__: ""
+data = Path(sys.argv[1])
+service = LocalService(ServeDeploySchema(applications=[]), Folders(data=data, models=data, ray=data))
+try:
+    service.start()
+    say("ready")
+    service.supervise()
+finally:
+    service.stop()
+"""
+
+
+@pytest.mark.parametrize("ignored", [signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_it_was_started_to_ignore_does_not_stop_it_and_sigterm_does(
+    ignored: signal.Signals, tmp_path: Path
+) -> None:
+    """`nohup make serve &` and a logout; `make serve &` in a script and Ctrl-C there."""
+
+    def dispositions() -> None:
+        # The tests themselves may run in the background.
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN if number == ignored else signal.SIG_DFL)
+
+    with subprocess.Popen(
+        [sys.executable, "-c", _SUPERVISED, str(tmp_path)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        preexec_fn=dispositions,
+    ) as launcher:
+        assert launcher.stdout is not None
+        assert b"ready\n" in iter(launcher.stdout.readline, b"")
+        try:
+            ignores = int(_status_of(launcher.pid, "SigIgn"), 16)
+            assert ignores >> (ignored - 1) & 1
+            catches = int(_status_of(launcher.pid, "SigCgt"), 16)
+            assert [number for number in SIGNALS if catches >> (number - 1) & 1] == [s for s in SIGNALS if s != ignored]
+        finally:
+            launcher.terminate()
+        assert launcher.wait(30) == 0
+    assert not (tmp_path / "run.json").exists()
+
+
+def _status_of(pid: int, field: str) -> str:
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    return next(line.split()[1] for line in lines if line.startswith(f"{field}:"))
