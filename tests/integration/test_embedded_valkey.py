@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import pytest
 import redis
 
+from deployments.local import valkey
 from deployments.local.processes import ProcessId, wait_gone
 from deployments.local.valkey import EmbeddedStoreFailed, EmbeddedValkey
 from tests.waiting import wait_for
 
 
-def test_it_is_append_only_and_never_evicts(valkey: str) -> None:
-    with redis.Redis.from_url(valkey) as client:
+def test_it_is_append_only_and_never_evicts(redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
         settings = client.config_get("append*", "maxmemory-policy", "save", "bind")
     assert settings["appendonly"] == "yes"
     assert settings["maxmemory-policy"] == "noeviction"
@@ -80,11 +84,50 @@ def test_it_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    (tmp_path / "appendonlydir").write_text("a file where its folder should be")
+    with pytest.raises(EmbeddedStoreFailed, match=r"ended at its start: .*appendonlydir"):
+        EmbeddedValkey(tmp_path).start(timeout_s=10)
+
+
+def test_a_port_that_is_gone_before_anybody_knew_of_it_is_exchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        lost = silent.getsockname()[1]
+        ports = chain([lost], iter(valkey._free_port, None))
+        monkeypatch.setattr(valkey, "_free_port", lambda: next(ports))
+        with EmbeddedValkey(tmp_path) as server, server.client() as client:
+            assert server.port != lost
+            assert client.ping()
+
+
+def test_a_port_that_others_know_is_waited_for_and_kept(tmp_path: Path) -> None:
+    """The store has died, and somebody else listens on its port for a while, without a word."""
+    with EmbeddedValkey(tmp_path) as server:
+        url = server.url
+        server.kill()
+        log_began = server.log_file.stat().st_size
+        thief = socket.create_server(("127.0.0.1", server.port))
+
+        def leave_once_it_was_noticed() -> None:
+            with thief:
+                wait_for(lambda: b"Address already in use" in server.log_file.read_bytes()[log_began:])
+
+        with ThreadPoolExecutor(1) as others:
+            leaves = others.submit(leave_once_it_was_noticed)
+            server.start()
+            leaves.result()
+        assert server.url == url
+        with server.client() as client:
+            assert client.ping()
+
+
+def test_a_port_that_stays_taken_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(valkey, "PORT_WAIT_S", 0)
     with EmbeddedValkey(tmp_path / "one") as server:
         second = EmbeddedValkey(tmp_path / "two", port=server.port)
-        with pytest.raises(EmbeddedStoreFailed, match="ended at its start: "):
-            second.start(timeout_s=10)
-        second.stop()
+        with pytest.raises(EmbeddedStoreFailed, match=f"port {server.port} of the embedded store is taken"):
+            second.start()
 
 
 def test_its_end_can_be_waited_for(tmp_path: Path) -> None:
