@@ -160,7 +160,7 @@ class LocalService:
         if os.environ.get("REDIS_URL"):
             _check_external_store(os.environ["REDIS_URL"])
         else:
-            self._store = EmbeddedValkey(self.folders.store, appendfsync=fsync)
+            self._store = EmbeddedValkey(self.folders.store, appendfsync=fsync, say=say)
             # Its replay goes on while Ray starts.
             self._store.launch()
             os.environ["REDIS_URL"] = self._store.url

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -23,6 +24,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from deployments.local import append_only_file
 from deployments.local.processes import DIE_WITH_PARENT, ProcessId, wait_gone
 from pipeline.errors import ServerError
 
@@ -55,10 +57,16 @@ class EmbeddedValkey:
         port: int | None = None,
         appendfsync: AppendFsync = "always",
         databases: int = 16,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
+        """
+        Args:
+            say: gets a line when something was done to the files that whoever runs it should know.
+        """
         self.folder = folder.absolute()
         self.appendfsync = appendfsync
         self.databases = databases
+        self._say = say
         #: 0 as long as nobody knows it: until the first launch has found one.
         self._port = port or 0
         self._password = secrets.token_hex(16)
@@ -151,20 +159,41 @@ class EmbeddedValkey:
     def wait_ready(self, timeout_s: float = 60) -> None:
         """Wait until the server answers, through its replay of the append-only file.
 
+        What a power loss may have left at the end of that file is cut off, once, and the server started again.
+
         Raises:
             EmbeddedStoreFailed: it ended or did not answer within the timeout.
         """
         assert self._process is not None, "launch it first"
         deadline = time.monotonic() + timeout_s
+        repaired = False
         with self._client(self._port, timeout_s=_ANSWER_S) as client:
             while not _answers(client):
                 if self._process.poll() is not None:
-                    raise EmbeddedStoreFailed(f"the embedded store ended at its start: {self._last_words()}")
+                    words = self._last_words()
+                    if not repaired and "Bad file format reading the append only file" in words and self._cut_nuls():
+                        repaired = True
+                        self.launch()
+                        continue
+                    raise EmbeddedStoreFailed(f"the embedded store ended at its start: {_advised(words)}")
                 if time.monotonic() > deadline:
                     raise EmbeddedStoreFailed(
                         f"the embedded store did not answer within {timeout_s:.0f} s, see {self.log_file}"
                     )
                 time.sleep(_POLL_S)
+
+    def _cut_nuls(self) -> bool:
+        try:
+            repair = append_only_file.cut_nuls(self.folder)
+        except OSError as error:
+            raise EmbeddedStoreFailed(f"the end of the store's append-only file cannot be repaired: {error}") from None
+        if repair is None:
+            return False
+        self._say(
+            f"cut {repair.cut_bytes} NUL bytes off the end of the store's append-only file, as a power loss leaves them; "
+            f"the file as it was: {repair.copy}"
+        )
+        return True
 
     def client(self) -> redis.Redis:
         """A new client, for administration and tests."""
@@ -268,6 +297,13 @@ def _answers(client: redis.Redis) -> bool | None:
     except redis.RedisError:
         return None
     return True
+
+
+def _advised(words: str) -> str:
+    """The server's last words; where they recommend a tool that there is none of here, with our own advice."""
+    reason, recommends, _ = words.partition(": make a backup of your AOF file")
+    advice = '; see "A damaged append-only file" in docs/operations.md'
+    return reason + advice if recommends or "the append only file" in reason else words
 
 
 def _free_port() -> int:

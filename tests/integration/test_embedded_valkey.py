@@ -130,6 +130,53 @@ def test_a_port_that_stays_taken_is_named(tmp_path: Path, monkeypatch: pytest.Mo
             second.start()
 
 
+def _filled(folder: Path) -> Path:
+    """A store that was stopped with 100 entries in a list; returns the file they are in."""
+    with EmbeddedValkey(folder) as server, server.client() as client:
+        for number in range(100):
+            client.rpush("list", number)
+    (increment,) = (folder / "appendonlydir").glob("*.incr.aof")
+    return increment
+
+
+@pytest.mark.parametrize("cut_off", [b"", b"*3\r\n$5\r\nRPUSH\r\n$4\r\nli"], ids=["whole", "cut-off"])
+def test_nuls_that_a_power_loss_left_are_cut_off_and_kept_beside(tmp_path: Path, cut_off: bytes) -> None:
+    increment = _filled(tmp_path)
+    damaged = increment.read_bytes() + cut_off + b"\0" * (1024**2 + 4096)
+    increment.write_bytes(damaged)
+    said: list[str] = []
+    with EmbeddedValkey(tmp_path, say=said.append) as server, server.client() as client:
+        assert client.llen("list") == 100
+        client.rpush("list", 100)
+    (copy,) = increment.parent.glob("*.damaged")
+    assert copy.read_bytes() == damaged
+    (line,) = said
+    assert f"cut {1024**2 + 4096} NUL bytes off" in line
+    assert str(copy) in line
+    with EmbeddedValkey(tmp_path, say=said.append) as server, server.client() as client:
+        assert client.llen("list") == 101
+    assert said == [line]
+
+
+def test_other_damage_is_left_as_it_is_and_the_advice_is_ours(tmp_path: Path) -> None:
+    increment = _filled(tmp_path)
+    damaged = increment.read_bytes() + b"no command\r\n"
+    increment.write_bytes(damaged)
+    with pytest.raises(EmbeddedStoreFailed) as failed:
+        EmbeddedValkey(tmp_path).start()
+    assert f'append only file {increment.name}; see "A damaged append-only file" in docs' in failed.value.message
+    assert "valkey-check-aof" not in failed.value.message
+    assert increment.read_bytes() == damaged
+    assert list(increment.parent.glob("*.damaged")) == []
+
+
+def test_damage_behind_nuls_is_not_repaired_for_ever(tmp_path: Path) -> None:
+    increment = _filled(tmp_path)
+    increment.write_bytes(increment.read_bytes() + b"no command\r\n\0\0")
+    with pytest.raises(EmbeddedStoreFailed, match="A damaged append-only file"):
+        EmbeddedValkey(tmp_path).start()
+
+
 def test_its_end_can_be_waited_for(tmp_path: Path) -> None:
     server = EmbeddedValkey(tmp_path)
     server.start()
