@@ -6,6 +6,7 @@ but its bytes had not reached the disk: nothing that was synced, so nothing that
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -45,6 +46,15 @@ def cut_nuls(folder: Path) -> Repair | None:
         opened.truncate(kept)
         os.fsync(opened.fileno())
     return Repair(file=file, copy=copy, cut_bytes=size - kept)
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files that it consists of, one that is just written anew among them."""
+    total = 0
+    for file in folder.glob("appendonlydir/*"):
+        with contextlib.suppress(FileNotFoundError):  # a rewrite is through
+            total += file.stat().st_size
+    return total
 
 
 def _last_increment(folder: Path) -> Path | None:

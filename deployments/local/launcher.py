@@ -20,6 +20,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from deployments import config_file
 from deployments.local import cluster, embedded_model, ray_files, store_identity
+from deployments.local.disk_watch import LOOK_S, DiskWatch
 from deployments.local.environment import (
     DEFAULT_PASSWORD,
     ROOT,
@@ -129,6 +130,7 @@ class LocalService:
         #: Whether somebody asked to stop.
         self.stopping = False
         self._store: EmbeddedValkey | None = None
+        self._disk: DiskWatch | None = None
         self._client: ServeControllerClient | None = None
         self._ray_started = False
         #: When the store was last started, and how many times in a row it died soon after.
@@ -181,6 +183,8 @@ class LocalService:
             self._store.wait_ready()
             with self._store.client() as client:
                 store_identity.check(client, _namespace(self.config), self.folders.data)
+            self._disk = DiskWatch(self._store, _namespace(self.config), say)
+            self._disk.look()
         self._write_record()
         if self._stop_requested():
             return
@@ -194,8 +198,8 @@ class LocalService:
                 store_identity.remember(client, _namespace(self.config), self.folders.data)
 
     def supervise(self) -> None:
-        """Keep the store alive until somebody asks to stop."""
-        while self._pause(None):
+        """Keep the store alive, and an eye on its disk, until somebody asks to stop."""
+        while self._pause(LOOK_S):
             pass
 
     def stop(self) -> None:
@@ -212,8 +216,8 @@ class LocalService:
                 steps.callback(cluster.stop, self._client, self.folders.ray)
                 say("stopping (takes up to 15 s)")
 
-    def _pause(self, seconds: float | None) -> bool:
-        """Wait for a time (None: without end), or until somebody asks to stop; False means stop.
+    def _pause(self, seconds: float) -> bool:
+        """Wait for a time, or until somebody asks to stop; False means stop.
 
         A store that has died is started again meanwhile.
         """
@@ -228,17 +232,25 @@ class LocalService:
                 os.close(store)
         if not self.stopping and self._store and (store is None or store in ready):
             self._revive(self._store)
+        if self._disk and not self._stop_requested():
+            self._disk.look()
         return not self.stopping
 
     def _revive(self, store: EmbeddedValkey) -> None:
         lived_s = time.monotonic() - self._store_started
         self._short_lives = self._short_lives + 1 if lived_s < _SHORT_LIFE_S else 0
+        full = store.lacked_room()
         if self._short_lives >= _SHORT_LIVES:
-            raise EmbeddedStoreFailed(f"the embedded store dies again and again, see {store.log_file}")
-        say("the store has died; starting it again")
+            why = f": the disk that holds {store.folder} is full" if full else ""
+            raise EmbeddedStoreFailed(f"the embedded store dies again and again{why}, see {store.log_file}")
+        say(f"the store has died{', the disk is full' if full else ''}; starting it again")
         store.start()
         self._store_started = time.monotonic()
-        self._write_record()
+        try:
+            self._write_record()
+        except OSError as error:
+            # No reason to stop: the store ends with this process, recorded or not.
+            say(f"{self.folders.record} could not be written: {error}")
 
     def _write_record(self) -> None:
         store = ProcessId.of(self._store.pid) if self._store and self._store.pid else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -35,6 +36,8 @@ _ANSWER_S = 0.5
 #: Seconds for a port that others know already to become free again, and between two tries to listen on it.
 PORT_WAIT_S = 10.0
 _PORT_POLL_S = 0.2
+#: What it logs when the disk takes no more; a short write it counts as that.
+_NO_ROOM = ("No space left on device", "Disk quota exceeded", "Short write while writing to the AOF file")
 #: Seconds for the server to listen; its replay comes after that.
 _LISTEN_S = 60.0
 
@@ -199,8 +202,21 @@ class EmbeddedValkey:
         """A new client, for administration and tests."""
         return redis.Redis.from_url(self.url, socket_timeout=5, socket_connect_timeout=5)
 
+    def impatient_client(self) -> redis.Redis:
+        """One that gives up within a second."""
+        return self._client(self._port, timeout_s=_ANSWER_S)
+
+    def append_only_bytes(self) -> int:
+        """What its append-only file takes on the disk, all parts of it."""
+        return append_only_file.size(self.folder)
+
+    def lacked_room(self) -> bool:
+        """Whether the disk was full, as far as can be told once it has ended."""
+        words = self._last_words(lines=20)
+        # On a full disk the log may have got no further either.
+        return any(sign in words for sign in _NO_ROOM) or shutil.disk_usage(self.folder).free < 1024**2
+
     def _client(self, port: int, *, timeout_s: float) -> redis.Redis:
-        """One that does not try again by itself."""
         return redis.Redis.from_url(
             self._url(port), socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
         )

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import redis
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.local import cluster
+from deployments.local import cluster, disk_watch, launcher
 from deployments.local.environment import Folders
 from deployments.local.launcher import LocalService
 from deployments.local.processes import ProcessId, RunRecord
+from deployments.local.valkey import EmbeddedStoreFailed
+from pipeline.store.keys import Keys
+from tests.waiting import wait_for
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -126,6 +132,77 @@ def test_a_step_of_the_stop_that_fails_is_told_and_skips_no_other(service: Local
     assert not service.folders.record.exists()
 
 
+def test_it_watches_the_disk_from_the_start_to_the_end(
+    service: LocalService, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(disk_watch, "LOOK_S", 0)
+    monkeypatch.setattr(launcher, "LOOK_S", 0.02)
+    monkeypatch.setattr(disk_watch, "RESERVE_BYTES", 1 << 62)
+    service.start()
+    assert "is nearly full" in capfd.readouterr().out
+    monkeypatch.setattr(disk_watch, "RESERVE_BYTES", 0)
+    monkeypatch.setattr(disk_watch, "ENOUGH_BYTES", 0)
+
+    def stop_once_there_is_room() -> None:
+        with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:
+            wait_for(lambda: not client.exists(Keys("ps").full()))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as others:
+        stops = others.submit(stop_once_there_is_room)
+        service.supervise()
+        stops.result()
+    assert "has room again" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("last_words", "reason"),
+    [
+        (
+            "Short write while writing to the AOF file: (nwritten=12, expected=40)",
+            "the disk that holds .*valkey is full",
+        ),
+        ("Out Of Memory allocating 40 bytes!", "dies again and again, see .*valkey.log"),
+    ],
+)
+def test_a_store_that_is_given_up_says_whether_it_was_the_disk(
+    service: LocalService, monkeypatch: pytest.MonkeyPatch, last_words: str, reason: str
+) -> None:
+    monkeypatch.setattr(launcher, "_SHORT_LIFE_S", 1000)
+    service.start()
+
+    def die_again_and_again() -> None:
+        store = _store_of(service)
+        for life in range(launcher._SHORT_LIVES):
+            if life:
+                store = wait_for(lambda before=store: (now := _store_of(service)) != before and now)
+            with (service.folders.store / "valkey.log").open("a") as log:
+                print(last_words, file=log)
+            os.kill(store.pid, signal.SIGKILL)
+
+    with ThreadPoolExecutor(1) as others:
+        dies = others.submit(die_again_and_again)
+        with pytest.raises(EmbeddedStoreFailed, match=reason):
+            service.supervise()
+        dies.result()
+
+
+def test_a_run_record_that_cannot_be_written_does_not_end_the_service(
+    service: LocalService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.start()
+    store = _store_of(service)
+
+    def no_room(*_: object) -> None:
+        service.stopping = True
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(RunRecord, "write", no_room)
+    os.kill(store.pid, signal.SIGKILL)
+    service.supervise()
+    assert service.stopping
+
+
 #: A launcher's life up to where somebody asks it to stop, then what it waits for. Ray is played as above.
 _SUPERVISED = """
 import sys
@@ -164,17 +241,17 @@ def test_a_signal_that_it_was_started_to_ignore_does_not_stop_it_and_sigterm_doe
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         preexec_fn=dispositions,
-    ) as launcher:
-        assert launcher.stdout is not None
-        assert b"ready\n" in iter(launcher.stdout.readline, b"")
+    ) as process:
+        assert process.stdout is not None
+        assert b"ready\n" in iter(process.stdout.readline, b"")
         try:
-            ignores = int(_status_of(launcher.pid, "SigIgn"), 16)
+            ignores = int(_status_of(process.pid, "SigIgn"), 16)
             assert ignores >> (ignored - 1) & 1
-            catches = int(_status_of(launcher.pid, "SigCgt"), 16)
+            catches = int(_status_of(process.pid, "SigCgt"), 16)
             assert [number for number in SIGNALS if catches >> (number - 1) & 1] == [s for s in SIGNALS if s != ignored]
         finally:
-            launcher.terminate()
-        assert launcher.wait(30) == 0
+            process.terminate()
+        assert process.wait(30) == 0
     assert not (tmp_path / "run.json").exists()
 
 
