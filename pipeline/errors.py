@@ -116,6 +116,12 @@ class StoreUnavailable(ServerError):
     retry_after_s = 2.0
 
 
+class StoreFull(StoreUnavailable):
+    """The disk of the store is nearly full; try again later."""
+
+    retry_after_s = 30.0
+
+
 class StoreRefused(ServerError):
     """The store is not one that prompts can be trusted to (see the message); the service does not start on it."""
 

@@ -161,10 +161,15 @@ def _reason(message: str) -> str:
 
 
 def stop(client: ServeControllerClient | None, folder: Path, grace_s: float = 10) -> None:
-    """Stop Serve, then Ray, then whatever of this Ray still lives. Nothing else is touched."""
-    if client is not None:
-        # What the replicas still run when the grace is over goes on after the next start: no warning needed.
-        logging.getLogger("ray.serve").setLevel(logging.ERROR)
-        client.shutdown(timeout_s=grace_s)
-    ray.shutdown()
-    stop_all(using_folder(folder, ray_programs()), grace_s=2)
+    """Stop Serve, then Ray, then whatever of this Ray still lives, each also when the one before failed. Nothing else is
+    touched."""
+    try:
+        if client is not None:
+            # What the replicas still run when the grace is over goes on after the next start: no warning needed.
+            logging.getLogger("ray.serve").setLevel(logging.ERROR)
+            client.shutdown(timeout_s=grace_s)
+    finally:
+        try:
+            ray.shutdown()
+        finally:
+            stop_all(using_folder(folder, ray_programs()), grace_s=2)

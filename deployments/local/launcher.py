@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -19,6 +20,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from deployments import config_file
 from deployments.local import cluster, embedded_model, ray_files, store_identity
+from deployments.local.disk_watch import LOOK_S, DiskWatch
 from deployments.local.environment import (
     DEFAULT_PASSWORD,
     ROOT,
@@ -114,7 +116,9 @@ ready {url}""")
 
 
 def say(line: str) -> None:
-    print(line, file=sys.__stdout__, flush=True)
+    """For whoever looks on; that nobody does any more (a closed terminal, a ``| tee`` that is gone) changes nothing."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.__stdout__, flush=True)
 
 
 class LocalService:
@@ -127,12 +131,20 @@ class LocalService:
         #: Whether somebody asked to stop.
         self.stopping = False
         self._store: EmbeddedValkey | None = None
+        self._disk: DiskWatch | None = None
         self._client: ServeControllerClient | None = None
         self._ray_started = False
         #: When the store was last started, and how many times in a row it died soon after.
         self._store_started = time.monotonic()
         self._short_lives = 0
         self._wake_reader, self._wake_writer = os.pipe()
+        #: Signals that mean stop. What whoever started us had ignored stays ignored: SIGHUP under nohup, SIGINT in the
+        #: background of a script. Looked at here, before Ray puts handlers of its own there.
+        self._stop_signals = [
+            number
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN
+        ]
         launcher = ProcessId.of(os.getpid())
         assert launcher is not None
         self._record = RunRecord(launcher=launcher, url=self.url, ray_folder=str(folders.ray))
@@ -151,7 +163,7 @@ class LocalService:
         if os.environ.get("REDIS_URL"):
             _check_external_store(os.environ["REDIS_URL"])
         else:
-            self._store = EmbeddedValkey(self.folders.store, appendfsync=fsync)
+            self._store = EmbeddedValkey(self.folders.store, appendfsync=fsync, say=say)
             # Its replay goes on while Ray starts.
             self._store.launch()
             os.environ["REDIS_URL"] = self._store.url
@@ -172,6 +184,8 @@ class LocalService:
             self._store.wait_ready()
             with self._store.client() as client:
                 store_identity.check(client, _namespace(self.config), self.folders.data)
+            self._disk = DiskWatch(self._store, _namespace(self.config), say)
+            self._disk.look()
         self._write_record()
         if self._stop_requested():
             return
@@ -185,22 +199,26 @@ class LocalService:
                 store_identity.remember(client, _namespace(self.config), self.folders.data)
 
     def supervise(self) -> None:
-        """Keep the store alive until somebody asks to stop."""
-        while self._pause(None):
+        """Keep the store alive, and an eye on its disk, until somebody asks to stop."""
+        while self._pause(LOOK_S):
             pass
 
     def stop(self) -> None:
-        """Stop whatever was started, the store last: what runs until then is still recorded. Takes up to ~15 s."""
-        if self._ray_started:
-            say("stopping (takes up to 15 s)")
-            cluster.stop(self._client, self.folders.ray)
-            put_away_ray_files(self.folders)
-        if self._store:
-            self._store.stop()
-        self.folders.record.unlink(missing_ok=True)
+        """Stop whatever was started, the store last: what runs until then is still recorded. Takes up to ~15 s.
 
-    def _pause(self, seconds: float | None) -> bool:
-        """Wait for a time (None: without end), or until somebody asks to stop; False means stop.
+        A step that fails keeps none of the others from being taken; its error is raised at the end.
+        """
+        with contextlib.ExitStack() as steps:  # the last one in is the first one taken
+            steps.callback(self.folders.record.unlink, missing_ok=True)
+            if self._store:
+                steps.callback(self._store.stop)
+            if self._ray_started:
+                steps.callback(put_away_ray_files, self.folders)
+                steps.callback(cluster.stop, self._client, self.folders.ray)
+                say("stopping (takes up to 15 s)")
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait for a time, or until somebody asks to stop; False means stop.
 
         A store that has died is started again meanwhile.
         """
@@ -215,17 +233,25 @@ class LocalService:
                 os.close(store)
         if not self.stopping and self._store and (store is None or store in ready):
             self._revive(self._store)
+        if self._disk and not self._stop_requested():
+            self._disk.look()
         return not self.stopping
 
     def _revive(self, store: EmbeddedValkey) -> None:
         lived_s = time.monotonic() - self._store_started
         self._short_lives = self._short_lives + 1 if lived_s < _SHORT_LIFE_S else 0
+        full = store.lacked_room()
         if self._short_lives >= _SHORT_LIVES:
-            raise EmbeddedStoreFailed(f"the embedded store dies again and again, see {store.log_file}")
-        say("the store has died; starting it again")
+            why = f": the disk that holds {store.folder} is full" if full else ""
+            raise EmbeddedStoreFailed(f"the embedded store dies again and again{why}, see {store.log_file}")
+        say(f"the store has died{', the disk is full' if full else ''}; starting it again")
         store.start()
         self._store_started = time.monotonic()
-        self._write_record()
+        try:
+            self._write_record()
+        except OSError as error:
+            # No reason to stop: the store ends with this process, recorded or not.
+            say(f"{self.folders.record} could not be written: {error}")
 
     def _write_record(self) -> None:
         store = ProcessId.of(self._store.pid) if self._store and self._store.pid else None
@@ -237,7 +263,7 @@ class LocalService:
         return self.stopping
 
     def _listen_for_signals(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in self._stop_signals:
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

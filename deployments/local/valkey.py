@@ -10,23 +10,36 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
+from deployments.local import append_only_file
 from deployments.local.processes import DIE_WITH_PARENT, ProcessId, wait_gone
 from pipeline.errors import ServerError
 
 AppendFsync = Literal["always", "everysec"]
-#: Seconds between two questions whether the server answers.
+#: Seconds between two questions whether the server answers, and how long it may take over one of them.
 _POLL_S = 0.02
+_ANSWER_S = 0.5
+#: Seconds for a port that others know already to become free again, and between two tries to listen on it.
+PORT_WAIT_S = 10.0
+_PORT_POLL_S = 0.2
+#: What it logs when the disk takes no more; a short write it counts as that.
+_NO_ROOM = ("No space left on device", "Disk quota exceeded", "Short write while writing to the AOF file")
+#: Seconds for the server to listen; its replay comes after that.
+_LISTEN_S = 60.0
 
 
 class EmbeddedStoreFailed(ServerError):
@@ -37,7 +50,7 @@ class EmbeddedValkey:
     """One Valkey server on the loopback interface with its files in a folder.
 
     It is killed by the kernel when the *thread* that called ``start`` ends, so start it from one that lives as long as
-    the server should. Port and password stay the same over restarts of one object.
+    the server should. Port and password stay the same from the first launch on, over all restarts of one object.
     """
 
     def __init__(
@@ -47,19 +60,27 @@ class EmbeddedValkey:
         port: int | None = None,
         appendfsync: AppendFsync = "always",
         databases: int = 16,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
+        """
+        Args:
+            say: gets a line when something was done to the files that whoever runs it should know.
+        """
         self.folder = folder.absolute()
         self.appendfsync = appendfsync
         self.databases = databases
-        self._fixed_port = port
+        self._say = say
+        #: 0 as long as nobody knows it: until the first launch has found one.
         self._port = port or 0
         self._password = secrets.token_hex(16)
         self._process: subprocess.Popen[bytes] | None = None
+        #: Where in its log the latest start begins.
+        self._log_began = 0
 
     @property
     def url(self) -> str:
         """redis:// URL with the password: a secret, never to be logged."""
-        return f"redis://:{self._password}@127.0.0.1:{self._port}/0"
+        return self._url(self._port)
 
     @property
     def port(self) -> int:
@@ -84,17 +105,32 @@ class EmbeddedValkey:
         self.wait_ready(timeout_s)
 
     def launch(self) -> None:
-        """Start the server without waiting for it. Does nothing when it runs.
+        """Start the server without waiting for its replay. Does nothing when it runs.
 
         Raises:
-            EmbeddedStoreFailed: the server program is not installed, or the folder cannot be written.
+            EmbeddedStoreFailed: the server program is not installed, the folder cannot be written, or another process keeps
+                the port.
         """
         if self.pid is not None:
             return
+        deadline = time.monotonic() + PORT_WAIT_S
+        while True:
+            port = self._port or _free_port()
+            self._spawn(port)
+            if not self._lost(port):
+                self._port = port
+                return
+            if time.monotonic() > deadline:
+                raise EmbeddedStoreFailed(f"port {port} of the embedded store is taken by another process")
+            if self._port:
+                # Whoever has the URL, Ray and all replicas among them, has it for good: no other port will do.
+                time.sleep(_PORT_POLL_S)
+
+    def _spawn(self, port: int) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._port = self._port or _free_port()
             with self.log_file.open("ab") as log:
+                self._log_began = log.tell()
                 self._process = subprocess.Popen(
                     [sys.executable, "-ISc", DIE_WITH_PARENT, str(os.getpid()), _binary(), "-"],
                     stdin=subprocess.PIPE,
@@ -107,43 +143,86 @@ class EmbeddedValkey:
                 )
             assert self._process.stdin is not None
             with self._process.stdin as configuration:  # not in the command line: it holds the password
-                configuration.write(self._configuration().encode())
+                configuration.write(self._configuration(port).encode())
         except OSError as error:
             raise EmbeddedStoreFailed(f"the embedded store cannot be started: {error}") from None
 
+    def _lost(self, port: int) -> bool:
+        """Wait until the server listens or has ended; whether it ended because the port is another process's."""
+        assert self._process is not None
+        deadline = time.monotonic() + _LISTEN_S
+        with self._client(port, timeout_s=_ANSWER_S) as client:
+            while self._process.poll() is None:
+                # Whoever else listens there does not know the password.
+                if _answers(client) is not None or time.monotonic() > deadline:
+                    return False
+                time.sleep(_POLL_S)
+        return "Address already in use" in self._last_words(lines=5)
+
     def wait_ready(self, timeout_s: float = 60) -> None:
         """Wait until the server answers, through its replay of the append-only file.
+
+        What a power loss may have left at the end of that file is cut off, once, and the server started again.
 
         Raises:
             EmbeddedStoreFailed: it ended or did not answer within the timeout.
         """
         assert self._process is not None, "launch it first"
         deadline = time.monotonic() + timeout_s
-        with self.client() as client:
-            while True:
-                try:
-                    client.ping()
-                    return
-                except redis.BusyLoadingError:
-                    pass  # it replays its file
-                except redis.ConnectionError:
-                    if self._process.poll() is not None:
-                        if self._fixed_port is None and self._lost_the_port():
-                            self._port = 0
-                            self.launch()
-                            continue
-                        raise EmbeddedStoreFailed(
-                            f"the embedded store ended at its start: {self._last_words()}"
-                        ) from None
+        repaired = False
+        with self._client(self._port, timeout_s=_ANSWER_S) as client:
+            while not _answers(client):
+                if self._process.poll() is not None:
+                    words = self._last_words()
+                    if not repaired and "Bad file format reading the append only file" in words and self._cut_nuls():
+                        repaired = True
+                        self.launch()
+                        continue
+                    raise EmbeddedStoreFailed(f"the embedded store ended at its start: {_advised(words)}")
                 if time.monotonic() > deadline:
                     raise EmbeddedStoreFailed(
                         f"the embedded store did not answer within {timeout_s:.0f} s, see {self.log_file}"
                     )
                 time.sleep(_POLL_S)
 
+    def _cut_nuls(self) -> bool:
+        try:
+            repair = append_only_file.cut_nuls(self.folder)
+        except OSError as error:
+            raise EmbeddedStoreFailed(f"the end of the store's append-only file cannot be repaired: {error}") from None
+        if repair is None:
+            return False
+        self._say(
+            f"cut {repair.cut_bytes} NUL bytes off the end of the store's append-only file, as a power loss leaves them; "
+            f"the file as it was: {repair.copy}"
+        )
+        return True
+
     def client(self) -> redis.Redis:
         """A new client, for administration and tests."""
         return redis.Redis.from_url(self.url, socket_timeout=5, socket_connect_timeout=5)
+
+    def impatient_client(self) -> redis.Redis:
+        """One that gives up within a second."""
+        return self._client(self._port, timeout_s=_ANSWER_S)
+
+    def append_only_bytes(self) -> int:
+        """What its append-only file takes on the disk, all parts of it."""
+        return append_only_file.size(self.folder)
+
+    def lacked_room(self) -> bool:
+        """Whether the disk was full, as far as can be told once it has ended."""
+        words = self._last_words(lines=20)
+        # On a full disk the log may have got no further either.
+        return any(sign in words for sign in _NO_ROOM) or shutil.disk_usage(self.folder).free < 1024**2
+
+    def _client(self, port: int, *, timeout_s: float) -> redis.Redis:
+        return redis.Redis.from_url(
+            self._url(port), socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
+        )
+
+    def _url(self, port: int) -> str:
+        return f"redis://:{self._password}@127.0.0.1:{port}/0"
 
     def stop(self, grace_s: float = 10) -> None:
         """End the server properly: it writes out and closes its file. After the grace period it is killed."""
@@ -171,12 +250,12 @@ class EmbeddedValkey:
             self._process.wait()
         self._process = None
 
-    def _configuration(self) -> str:
+    def _configuration(self, port: int) -> str:
         folder = str(self.folder).replace("\\", "\\\\").replace('"', '\\"')
         return "\n".join(
             [
                 "bind 127.0.0.1",
-                f"port {self._port}",
+                f"port {port}",
                 f"requirepass {self._password}",
                 f'dir "{folder}"',
                 "appendonly yes",
@@ -191,12 +270,12 @@ class EmbeddedValkey:
             ]
         )
 
-    def _lost_the_port(self) -> bool:
-        return "Address already in use" in self._last_words(lines=5)
-
     def _last_words(self, lines: int = 1) -> str:
+        """What the latest of its lives has logged last."""
         try:
-            text = self.log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            with self.log_file.open("rb") as log:
+                log.seek(self._log_began)
+                text = log.read().decode("utf-8", "replace").strip().splitlines()
         except FileNotFoundError:
             return "it left no log"
         return " / ".join(text[-lines:]) or "its log is empty"
@@ -223,6 +302,24 @@ def _binary() -> str:
         return str(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
         raise EmbeddedStoreFailed(f"the embedded store is not to be had here: {error}; set REDIS_URL") from None
+
+
+def _answers(client: redis.Redis) -> bool | None:
+    """True: the server is ready. False: it replays its file. None: nobody answers who knows the password."""
+    try:
+        client.ping()
+    except redis.BusyLoadingError:
+        return False
+    except redis.RedisError:
+        return None
+    return True
+
+
+def _advised(words: str) -> str:
+    """The server's last words; where they recommend a tool that there is none of here, with our own advice."""
+    reason, recommends, _ = words.partition(": make a backup of your AOF file")
+    advice = '; see "A damaged append-only file" in docs/operations.md'
+    return reason + advice if recommends or "the append only file" in reason else words
 
 
 def _free_port() -> int:

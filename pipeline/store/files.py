@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from redis.asyncio import Redis
 
+from pipeline.errors import StoreFull
 from pipeline.files.record import FileLimits, FileRecord, QuotaExceeded, TooManyUploads, UploadTooSlow, is_file_id
 from pipeline.store.connection import translated_errors
 from pipeline.store.keys import Keys
@@ -45,6 +46,7 @@ class FileIndex:
         Raises:
             QuotaExceeded: of bytes or of files.
             TooManyUploads: of this user at the same time.
+            StoreFull
         """
         return await self._begin(file_id, user_id, limits, wanted, dead_after_s, "writing")
 
@@ -83,6 +85,8 @@ class FileIndex:
             raise QuotaExceeded(f"this user has all the files they may have: {limits.user_files}")
         if outcome == b"writing":
             raise TooManyUploads(f"this user has {MOST_WRITING} uploads under way")
+        if outcome == b"full":
+            raise StoreFull
         return int(outcome)
 
     async def keep(

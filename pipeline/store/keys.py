@@ -91,6 +91,7 @@ LAYOUT = {
     "seq": "seq",  # when the latest prompt was accepted (µs)
     "fence": "fence",  # attempts granted so far, of all prompts
     "identity": "store",
+    "full": "full",  # the disk of the store is nearly full; expires unless whoever watches it says so again
     # pub/sub channels
     "bell": "bell:{}",  # user/thread: a log of this thread grew
     "events_bell": "events-bell:{}",  # user: there is another event

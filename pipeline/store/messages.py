@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from pipeline.errors import Conflict, NotFound, TooLarge
+from pipeline.errors import Conflict, NotFound, StoreFull, TooLarge
 from pipeline.store.keys import Keys
 from pipeline.store.replies import text
 from pipeline.store.scripts import Scripts
@@ -106,6 +106,7 @@ class MessageStore:
         Raises:
             NotFound: the user has no such thread.
             Conflict: the id is a message of another thread.
+            StoreFull
         """
         fields = ["text", text]
         if file_ids:
@@ -118,6 +119,8 @@ class MessageStore:
             raise NotFound
         if outcome == b"taken":
             raise Conflict("id: a message of another thread has this id")
+        if outcome == b"full":
+            raise StoreFull
 
     async def delete(self, user_id: str, message_id: str) -> None:
         """Remove a message from its thread, and so from what later prompts get of it. The prompt it belongs to stays.

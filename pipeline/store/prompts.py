@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from pipeline.errors import Conflict, NotFound
+from pipeline.errors import Conflict, NotFound, StoreFull
 from pipeline.prompt import NewPrompt, Prompt, make_ref
 from pipeline.states import Status
 from pipeline.store.keys import Keys
@@ -39,12 +39,15 @@ class PromptStore:
 
         Raises:
             Conflict: a chat message that belongs to no prompt has this id; nothing was stored.
+            StoreFull: nothing was stored.
         """
         record = prompt.to_record()
         fields = [part for item in record.items() for part in item]
         is_new, *found = await self._scripts.run("accept", prompt.ref, prompt.prompt[:TITLE_CHARACTERS], *fields)
         if is_new == 2:
             raise Conflict("id: a chat message has this id, choose another one for the prompt")
+        if is_new == 3:
+            raise StoreFull
         raw, position = found
         stored = dict(zip(raw[::2], raw[1::2], strict=True))
         if is_new == 1:

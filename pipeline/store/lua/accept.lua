@@ -1,11 +1,12 @@
 -- Store a prompt and queue it, once. ARGV: ref, title for a new thread, then the record as field, value, …
 -- (pipeline.prompt.NewPrompt.to_record). Returns {1, what the store added to the record, its position} or, for an id that was there
 -- already, {0, the record, its position}; records as HGETALL gives them, the position as in position.lua.
--- {2} if a chat message that belongs to no prompt has the id.
+-- {2} if a chat message that belongs to no prompt has the id, {3} if the disk is nearly full.
 local ref, title = ARGV[2], ARGV[3]
 if redis.call('EXISTS', K.prompt(ref)) == 1 then
   return { 0, redis.call('HGETALL', K.prompt(ref)), queue_position(load_prompt(ref)) }
 end
+if redis.call('EXISTS', K.full()) == 1 then return { 3 } end
 local fields, record = {}, {}
 for i = 4, #ARGV, 2 do
   fields[#fields + 1] = ARGV[i]

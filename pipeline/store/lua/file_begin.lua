@@ -2,7 +2,8 @@
 -- "unsettled": whoever sweeps finds it, whatever dies.
 -- ARGV: file id, user, bytes wanted, bytes and files and uploads at a time that the user may have, µs until it counts as dead,
 -- 'writing' for an upload, 'made' for what an attempt made, which its end keeps (finish.lua) and which is no upload of the user's.
--- Returns the bytes reserved (less than wanted where the user has less left), or 'bytes', 'files' or 'writing': what is used up.
+-- Returns the bytes reserved (less than wanted where the user has less left), or 'bytes', 'files' or 'writing': what is used up;
+-- 'full' for an upload while the disk is nearly full.
 local id, user, wanted = ARGV[2], ARGV[3], tonumber(ARGV[4])
 -- A call whose reply was lost is sent again; ids are never used twice.
 local reserved_before = redis.call('HGET', K.file(id), 'size')
@@ -11,6 +12,7 @@ local usage = redis.call('HMGET', K.file_usage(user), 'bytes', 'files', 'writing
 local left = tonumber(ARGV[5]) - tonumber(usage[1] or '0')
 if tonumber(usage[2] or '0') >= tonumber(ARGV[6]) then return 'files' end
 local state = ARGV[9]
+if state == 'writing' and redis.call('EXISTS', K.full()) == 1 then return 'full' end
 if state == 'writing' and tonumber(usage[3] or '0') >= tonumber(ARGV[7]) then return 'writing' end
 if left <= 0 then return 'bytes' end
 local reserved = math.min(wanted, left)

@@ -1,8 +1,10 @@
 -- Post a message by hand, or put another in the place of one. ARGV: user, thread, id, author ('' for an answer), then the rest as
--- field, value, …. Returns 'saved'; 'missing' if there is no such thread; 'taken' if the id is a message of another one.
+-- field, value, …. Returns 'saved'; 'missing' if there is no such thread; 'taken' if the id is a message of another
+-- one; 'full' if the disk is nearly full.
 local user, thread_id, id, author = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local thread, key = user .. '/' .. thread_id, K.message(user .. '/' .. id)
 if redis.call('HEXISTS', K.thread(thread), 'created') == 0 then return 'missing' end
+if redis.call('EXISTS', K.full()) == 1 then return 'full' end
 local now = int(now_us())
 local where, prompt = unpack(redis.call('HMGET', key, 'thread', 'prompt'))
 if where then
