@@ -52,14 +52,14 @@ async def _frames(events: AsyncIterator[Item]) -> AsyncIterator[bytes]:
             yield b": " + " ".join(item.text.split()).encode() + b"\n\n"
             continue
         event_id, data = item
-        frame = b"id: " + event_id.encode() + b"\ndata: " + _one_line(orjson.dumps(data)) + b"\n\n"
+        frame = b"id: " + event_id.encode() + b"\ndata: " + one_line(orjson.dumps(data)) + b"\n\n"
         sent += len(frame)
         yield frame
         if sent > MOST_BYTES:
             return
 
 
-def _one_line(content: bytes) -> bytes:
+def one_line(content: bytes) -> bytes:
     """JSON that is one line for every reader. In valid UTF-8 the bytes of a character are no part of another one's."""
     if not content.isascii():
         for end, escaped in _LINE_ENDS.items():

@@ -147,6 +147,13 @@ def test_errors_have_their_statuses_and_four_keys():
     check_json("openai-errors", replies)
 
 
+def test_a_frame_is_one_line_for_every_reader_of_lines():
+    data = {"text": "a\u0085b\u2028c\u2029"}
+    text = frame(data).decode()
+    assert text.splitlines() == [text.removesuffix("\n\n"), ""]
+    assert json.loads(text.removeprefix("data: ")) == data
+
+
 def test_a_stream_that_fails_says_so_in_a_frame():
     assert error_frame(AnswerFailed("no", "generation_failed")) == (
         b'data: {"error":{"message":"no","type":"server_error","param":null,"code":"generation_failed"}}\n\n'

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from deployments.ingress.doors.openai.calls import Begun, Calls, merged
 from deployments.ingress.doors.openai.errors import OpenAiError, error_object
 from deployments.ingress.doors.openai.wire import Chunks
-from deployments.ingress.sse import STALLED_S
+from deployments.ingress.sse import STALLED_S, one_line
 from pipeline.delta import DeltaKind, FinishReason
 from pipeline.errors import PromptSvcError, StoreUnavailable
 
@@ -62,7 +62,7 @@ class EventStream(EventSourceResponse):
 
 def frame(data: Any, event: str = "") -> bytes:
     name = f"event: {event}\n".encode() if event else b""
-    return name + b"data: " + orjson.dumps(data) + b"\n\n"
+    return name + b"data: " + one_line(orjson.dumps(data)) + b"\n\n"
 
 
 def error_frame(error: PromptSvcError) -> bytes:
