@@ -42,14 +42,14 @@ class Stage:
 
 _MEDIUM = Album(width=256, height=256, count=8000, weights=_WEIGHTS, seed=2)
 STAGES = (
-    Stage(until=0.72, albums=((_MEDIUM, 1.0),), batch=128 * 8 * 8),
+    Stage(until=0.6, albums=((_MEDIUM, 1.0),), batch=128 * 8 * 8),
     Stage(
         until=1.0,
         albums=(
-            (_MEDIUM, 0.4),
-            (Album(width=512, height=512, count=1000, weights=_WEIGHTS, seed=3), 0.4),
-            (Album(width=384, height=256, count=600, weights=_WEIGHTS, seed=4), 0.1),
-            (Album(width=256, height=384, count=600, weights=_WEIGHTS, seed=5), 0.1),
+            (_MEDIUM, 0.35),
+            (Album(width=512, height=512, count=2500, weights=_WEIGHTS, seed=6), 0.5),
+            (Album(width=384, height=256, count=600, weights=_WEIGHTS, seed=4), 0.075),
+            (Album(width=256, height=384, count=600, weights=_WEIGHTS, seed=5), 0.075),
         ),
         batch=128 * 8 * 8,
     ),

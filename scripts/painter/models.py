@@ -91,7 +91,7 @@ def autoencoder() -> Any:
         encoder_block_out_channels=width,
         decoder_block_out_channels=width,
         latent_channels=LATENT_CHANNELS,
-        num_encoder_blocks=(0, 0, 0, 0, 1, 2),
+        num_encoder_blocks=(0, 0, 1, 1, 2, 3),
         num_decoder_blocks=(4, 3, 3, 2, 1, 0),
     )
 

@@ -29,7 +29,10 @@ _PLACES: dict[str, tuple[float, float]] = {
     "at the bottom right": (0.73, 0.73),
     "in the middle": (0.5, 0.5),
 }
-_SIZES: dict[str, tuple[float, float]] = {"small": (0.15, 0.19), "": (0.27, 0.34), "big": (0.38, 0.43)}
+#: Radii, as shares of the shorter side. A latent pixel is 32 pixels wide: what is much smaller loses its corners at 256 pixels.
+_SIZES: dict[str, tuple[float, float]] = {"small": (0.2, 0.24), "": (0.31, 0.38), "big": (0.42, 0.45)}
+#: The largest one that has room at a place.
+_PLACED = 0.23
 _COUNTS = ("two", "three", "four")
 _OPENINGS = ("", "", "", "a picture of ", "a drawing of ", "a painting of ", "an image of ", "draw ", "paint ")
 _STYLES = (
@@ -124,7 +127,7 @@ def _single(rng: random.Random, colour: str, shape: str, ground: str | None) -> 
     place = rng.choice(list(_PLACES)) if size != "big" and rng.random() < 0.25 else ""
     radius = rng.uniform(*_SIZES[size])
     if place and place != "in the middle":
-        radius = min(radius, 0.2)
+        radius = min(radius, _PLACED)
     x, y = _PLACES.get(place, (0.5, 0.5))
     thing = Thing(
         shape=shape,

@@ -20,7 +20,7 @@ def _circle(radius: float) -> list[Point]:
 def _star() -> list[Point]:
     corners = []
     for corner in range(10):
-        radius = 1.0 if corner % 2 == 0 else 0.42
+        radius = 1.0 if corner % 2 == 0 else 0.46
         angle = math.tau * corner / 10 - math.pi / 2
         corners.append((radius * math.cos(angle), radius * math.sin(angle)))
     return corners

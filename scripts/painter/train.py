@@ -22,7 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.painter.train", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("data/painter"), help="checkpoints and cached latents")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where the finished pipeline goes")
-    parser.add_argument("--autoencoder-steps", type=int, default=1700)
+    parser.add_argument("--autoencoder-steps", type=int, default=20000)
     parser.add_argument("--autoencoder-minutes", type=float, default=90, help="stop there before all steps are done")
     parser.add_argument("--steps", type=int, default=12000, help="of the denoiser")
     parser.add_argument("--minutes", type=float, default=600, help="stop there before all steps are done")
