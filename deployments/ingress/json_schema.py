@@ -22,10 +22,15 @@ SCHEMA_RULE = f"a valid JSON schema: an object of at most {MAX_SCHEMA_BYTES} byt
 
 #: The dialects that are understood; any other name is taken for the newest one, and never fetched.
 _DIALECT = re.compile(r"https?://json-schema\.org/(draft-0[467]/schema#?|draft/20(19-09|20-12)/schema#?)\Z")
-#: What holds values, not schemas.
-_VALUES = frozenset({"const", "default", "enum", "examples"})
-#: Bytes of all patterns of a schema once they are compiled, which bounds the time it takes.
-_PATTERNS = jsonschema_rs.FancyRegexOptions(size_limit=1 << 20)
+#: Where schemas are inside of one: as the value, in a list, under names.
+_ONE = (
+    "additionalItems additionalProperties contains contentSchema else if items not propertyNames then unevaluatedItems"
+)
+_WITHIN = frozenset(f"{_ONE} unevaluatedProperties allOf anyOf oneOf prefixItems".split())
+_NAMED = frozenset(("$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"))
+#: How often in a pattern; larger ones are refused, whoever compiles them writes them out.
+_REPETITION = re.compile(r"\{(\d+)(?:,(\d*))?\}")
+MAX_REPETITIONS = 10_000
 
 
 def check_schema(value: dict[str, Any]) -> dict[str, Any]:
@@ -34,10 +39,8 @@ def check_schema(value: dict[str, Any]) -> dict[str, Any]:
         if depth_exceeds(value, MAX_SCHEMA_DEPTH) or len(orjson.dumps(value)) > MAX_SCHEMA_BYTES:
             raise ValueError(SCHEMA_RULE)
         jsonschema_rs.meta.validate(_in_known_dialect(value))
-        # In one, each in a group of its own: thousands take no longer than what they are together.
-        patterns = "|".join(f"(?:{pattern})" for pattern in _patterns(value))
-        if patterns:
-            jsonschema_rs.validator_for({"pattern": patterns}, pattern_options=_PATTERNS)
+        for pattern in _patterns(value):
+            _check_pattern(pattern)
     # orjson's: an integer beyond 64 bits, which other notations than JSON can hold.
     except (jsonschema_rs.ValidationError, orjson.JSONEncodeError):
         raise ValueError(SCHEMA_RULE) from None
@@ -51,16 +54,29 @@ def _in_known_dialect(schema: dict[str, Any]) -> dict[str, Any]:
     return {keyword: value for keyword, value in schema.items() if keyword != "$schema"}
 
 
-def _patterns(schema: Any) -> Iterator[str]:
-    """Every regular expression in it."""
-    pending = [schema]
+def _patterns(root: Any) -> Iterator[str]:
+    """Every regular expression of a schema that its metaschema accepts."""
+    pending = [root]
     while pending:
-        found = pending.pop()
-        if isinstance(found, list):
-            pending.extend(found)
-        elif isinstance(found, dict):
-            if isinstance(found.get("pattern"), str):
-                yield found["pattern"]
-            if isinstance(found.get("patternProperties"), dict):
-                yield from found["patternProperties"]
-            pending.extend(value for keyword, value in found.items() if keyword not in _VALUES)
+        schema = pending.pop()
+        if isinstance(schema, list):
+            pending.extend(schema)
+        if not isinstance(schema, dict):
+            continue
+        if "pattern" in schema:
+            yield schema["pattern"]
+        yield from schema.get("patternProperties", ())
+        pending.extend(schema[keyword] for keyword in _WITHIN & schema.keys())
+        for keyword in _NAMED & schema.keys():
+            pending.extend(schema[keyword].values())
+
+
+def _check_pattern(pattern: str) -> None:
+    """Raises ValueError or jsonschema_rs.ValidationError."""
+    # Of thousands of digits none is an integer; so many repetitions are too many anyway.
+    if any(
+        len(count) > 9 or int(count or 0) > MAX_REPETITIONS for pair in _REPETITION.findall(pattern) for count in pair
+    ):
+        raise ValueError(f"{SCHEMA_RULE}, in whose patterns nothing is repeated more than {MAX_REPETITIONS} times")
+    # Compiled without them, which is as right or wrong and takes no longer than what is written.
+    jsonschema_rs.validator_for({"pattern": _REPETITION.sub("{1}", pattern)})

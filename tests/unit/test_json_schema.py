@@ -29,6 +29,10 @@ def is_schema(value: dict[str, Any]) -> bool:
         {"$schema": DRAFT_4, "minimum": 0, "exclusiveMinimum": True},
         {"$schema": "https://json-schema.org/draft/2020-12/schema", "prefixItems": [{}]},
         {"$schema": "urn:unknown", "type": "object"},
+        {"properties": {"summary": {"type": "string", "pattern": r"^[\s\S]{1,2000}$"}}},
+        {"properties": {name: {"pattern": r"^(?<y>\d{4})-(?P<m>\d\d)$"} for name in ("from", "to")}},
+        # Not every key of that name is a keyword, and not every keyword is known.
+        {"properties": {"pattern": {"type": "string"}}, "example": {"pattern": "**/*.py"}, "default": {"pattern": "("}},
     ],
 )
 def test_what_clients_write_in_older_dialects_is_understood(value: dict[str, Any]):
@@ -47,6 +51,8 @@ def test_what_clients_write_in_older_dialects_is_understood(value: dict[str, Any
         {"pattern": f"a{{{'9' * 5000}}}"},
         {"pattern": "(" * 10_000},
         {"patternProperties": {"a{4294967295}": {}}},
+        {"properties": {"default": {"type": "string", "pattern": "["}}},
+        {"dependencies": {"a": {"items": [{"pattern": "("}]}}, "$schema": DRAFT_7},
         {"maximum": 99999999999999999999},
         {"const": -99999999999999999999},
         {"maximum": float("inf")},
@@ -80,15 +86,16 @@ HOSTILE = {
     "required": (as_large_as_may_be('{"required":[', [f'"{number}"' for number in NUMBERS], "]}"), True),
     "schemas": (as_large_as_may_be('{"allOf":[', ["{}"] * 20_000, "]}"), True),
     "properties": (as_large_as_may_be('{"properties":{', [f'"{number}":{{}}' for number in NUMBERS], "}}"), True),
-    "ranges of characters": ({"pattern": "[!-\uffff]" * 3000}, False),
+    "ranges of characters": ({"pattern": "[!-\uffff]" * 3000}, True),
     "patterns": (
         as_large_as_may_be('{"patternProperties":{', [f'"[!-\uffff]{n}":{{}}' for n in range(3000)], "}}"),
         True,
     ),
     "repetitions": (
         as_large_as_may_be('{"patternProperties":{', [f'"a{{{n}}}":{{}}' for n in range(5000, 9000)], "}}"),
-        False,
+        True,
     ),
+    "repetitions of repetitions": ({"pattern": r"((\p{L}{999}){999}){999}"}, True),
     "branches with one beginning": ({"pattern": "|".join(["a" * 8000] * 4)}, True),
 }
 
