@@ -15,6 +15,8 @@ from pipeline.store.keys import Keys
 #: Free bytes below which new prompts, uploads and chat messages are refused, and those from which on they are taken again.
 RESERVE_BYTES = 512 * 1024**2
 ENOUGH_BYTES = 640 * 1024**2
+#: Free bytes that a rewrite of the store's file leaves.
+REWRITE_MARGIN_BYTES = 128 * 1024**2
 #: Seconds between two looks.
 LOOK_S = 3.0
 #: Seconds for which the store goes on refusing when nobody looks any more.
@@ -44,12 +46,14 @@ class DiskWatch:
         self._next_look = time.monotonic() + LOOK_S
         free = shutil.disk_usage(self._store.folder).free
         full = free < (ENOUGH_BYTES if self._full else RESERVE_BYTES)
-        # A new file is never larger than what it takes the place of, but for a while both are there.
-        rewrites = free - RESERVE_BYTES > self._store.append_only_bytes()
-        if (full, rewrites) == (self._full, self._rewrites) == (False, True):
-            return
         try:
             with self._store.impatient_client() as client:
+                # For a while both files are there. The new one is about as large as what is alive, which may be far less than the
+                # old one: it is the way out of a disk that is full of the past.
+                needed = min(self._store.append_only_bytes(), int(client.info("memory")["used_memory"]))
+                rewrites = free - REWRITE_MARGIN_BYTES > needed
+                if (full, rewrites) == (self._full, self._rewrites) == (False, True):
+                    return
                 # Again at each look: the mark expires, and a store that was started anew has its settings from the start.
                 if full:
                     client.set(self._key, 1, ex=_KEPT_S)

@@ -181,7 +181,7 @@ class AttemptRunner:
         except LogForgotten:
             # It is still the attempt's, and no fault of the prompt: the next one goes on from what the store has.
             logger.warning("the store has forgotten entries of an attempt's log; it is handed back")
-            await persist(lambda: self._store.hand_back(ref, fence))
+            await persist(lambda: self._store.hand_back(ref, fence, replica=self._replica))
             return Outcome.STALE
         except StaleLease:
             return Outcome.STALE

@@ -9,7 +9,7 @@ from pipeline.store.queue import ModelQueue, Swept
 
 class Sweeper:
     """As long as its ledger lives. A store that was away, or whose clock was set, kept all replicas from renewing their leases:
-    that is no crash of theirs. Nor does a new ledger know whether the store was there before its first sweep."""
+    that is no crash of theirs. A new ledger goes by the sweep of the one before it, which the store remembers to a second."""
 
     def __init__(self, queue: ModelQueue, *, sweep_s: float, heartbeat_s: float, lease_s: float) -> None:
         """

@@ -162,7 +162,7 @@ async def test_one_whose_lease_is_over_is_abandoned_and_its_replica_refused(stor
     await store.lease_expires(ref)
     assert await after_a_while(store, store.router()) == 1
     assert not await store.finish(grant)
-    assert not await store.attempts.hand_back(grant.ref, grant.fence)
+    assert not await store.attempts.hand_back(grant.ref, grant.fence, replica="r1")
     assert await store.state("p") == (Status.ABANDONED, DEPARTED)
     assert await store.ends(ref) == [DEPARTED]
 

@@ -35,9 +35,10 @@ class Watched:
         self._watch = DiskWatch(server, NAMESPACE, self.said.append)
         monkeypatch.setattr(disk_watch, "LOOK_S", 0)
 
-    def look(self, *, reserve_bytes: int) -> None:
+    def look(self, *, reserve_bytes: int = 0, margin_bytes: int = 0) -> None:
         self._monkeypatch.setattr(disk_watch, "RESERVE_BYTES", reserve_bytes)
         self._monkeypatch.setattr(disk_watch, "ENOUGH_BYTES", reserve_bytes)
+        self._monkeypatch.setattr(disk_watch, "REWRITE_MARGIN_BYTES", margin_bytes)
         self._watch.look()
 
     def setting(self, name: str) -> str:
@@ -99,14 +100,15 @@ def test_the_console_hears_of_it_once_each_time(watched: Watched) -> None:
 
 
 def test_the_file_is_not_written_anew_where_there_is_no_room_for_both(watched: Watched) -> None:
-    watched.look(reserve_bytes=HUGE)
+    watched.look(margin_bytes=HUGE)
     assert watched.setting("auto-aof-rewrite-percentage") == "0"
     # A store that was started anew knows nothing of it.
     watched.server.kill()
     watched.server.start()
-    watched.look(reserve_bytes=HUGE)
+    watched.look(margin_bytes=HUGE)
     assert watched.setting("auto-aof-rewrite-percentage") == "0"
-    watched.look(reserve_bytes=0)
+    # On a nearly full disk it is the way out.
+    watched.look(reserve_bytes=HUGE)
     assert watched.setting("auto-aof-rewrite-percentage") == "100"
 
 

@@ -131,7 +131,7 @@ async def test_a_clock_that_is_set_back_does_not_keep_a_dead_replica_for_as_long
 
 
 async def test_a_new_ledger_gives_a_lease_once(store: Store) -> None:
-    """It does not know since when the store has been there."""
+    """The first one of all: nobody knows since when the store has been there."""
     await store.running()
     sweeper = Sweeper(store.queue, sweep_s=LONG_S, heartbeat_s=LONG_S, lease_s=LEASE_S)
     await store.deadlines_are_in(-1)
@@ -141,6 +141,15 @@ async def test_a_new_ledger_gives_a_lease_once(store: Store) -> None:
     swept = await sweeper.sweep(["n1"])
     assert (swept.was_away, swept.lost) == (False, 1)
     assert await store.state() == (Status.SCHEDULED, 1)
+
+
+async def test_a_new_ledger_goes_by_the_sweep_of_the_one_before_it(store: Store) -> None:
+    """However often the ledger dies, who is dead is found out."""
+    await store.running()
+    await Sweeper(store.queue, sweep_s=LONG_S, heartbeat_s=LONG_S, lease_s=LEASE_S).sweep(["n1"])
+    await store.deadlines_are_in(-1)
+    swept = await Sweeper(store.queue, sweep_s=LONG_S, heartbeat_s=LONG_S, lease_s=LEASE_S).sweep(["n1"])
+    assert (swept.was_away, swept.lost) == (False, 1)
 
 
 async def test_a_ledger_that_swept_too_long_ago_knows_it(store: Store) -> None:

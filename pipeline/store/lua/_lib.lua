@@ -123,9 +123,7 @@ local VOUCHED_US = 60000000
 
 -- Prompts wait for this model from now on. Routers say which ones they have (vouch.lua); this one's may not have started yet.
 local function note_model(model)
-  if not redis.call('ZSCORE', K.models(), model) then
-    redis.call('ZADD', K.models(), int(now_us() + VOUCHED_US), model)
-  end
+  redis.call('ZADD', K.models(), 'GT', int(now_us() + VOUCHED_US), model)
 end
 
 -- Queue order: priority, then users take turns, then time of acceptance. A user who joins goes behind all who wait already,

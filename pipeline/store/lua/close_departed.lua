@@ -22,7 +22,10 @@ local function abandon(ref)
   closed = closed + 1
 end
 
-for _, ref in ipairs(redis.call('ZRANGEBYSCORE', K.leases(model), '-inf', int(now), 'LIMIT', 0, most)) do abandon(ref) end
+-- Not at once: after an outage of the store no lease is alive, and nobody sweeps these to begin them anew.
+for _, ref in ipairs(redis.call('ZRANGEBYSCORE', K.leases(model), '-inf', int(now - VOUCHED_US), 'LIMIT', 0, most)) do
+  abandon(ref)
+end
 if closed < most then
   for _, ref in ipairs(redis.call('ZRANGE', K.due(model), 0, most - closed - 1)) do abandon(ref) end
 end

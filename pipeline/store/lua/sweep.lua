@@ -1,6 +1,6 @@
 -- What only time brings about: leases and replicas that expired, retries that are due.
--- ARGV: model, most prompts to touch, when the caller swept before (µs of the store's clock, 0 if it never did), how long ago that
--- may be (µs), what replicas get if it is longer ago (µs; 0: nothing), then the ids of the nodes that are alive: a replica that
+-- ARGV: model, most prompts to touch, when the caller swept before (µs of the store's clock; 0 if it never did, then it goes by what
+-- the one before it left), how long ago that may be (µs), what replicas get if it is longer ago (µs; 0: nothing), then the ids of the nodes that are alive: a replica that
 -- died with its node (or with the whole cluster) is not held against its prompts.
 -- Returns {lost, handed back, promoted, replicas dropped, µs until the next retry is due or -1, when this was, 1 if it was too
 -- long ago}.
@@ -13,6 +13,10 @@ local lost, handed_back, promoted, dropped = 0, 0, 0, 0
 -- A store that was away, or whose clock was set, cannot tell a replica that fell silent from one that could not be heard: each
 -- begins a lease anew, and who is dead is told at its end. Deadlines are of the store's clock, so its clock alone decides. A
 -- replica whose node is gone does not come back, and its prompts are not charged: those need not wait.
+local left = tonumber(redis.call('HGET', K.stats(model), 'swept') or '0')
+if swept == 0 then swept = left end
+-- Not each time: it is a write to the disk.
+if grace > 0 and (now < left or now - left > 1000000) then redis.call('HSET', K.stats(model), 'swept', int(now)) end
 local unheard = grace > 0 and (now < swept or now - swept > patience)
 if unheard then
   local lease = int(now + grace)
