@@ -378,6 +378,3 @@ async def test_an_invented_event_id_is_refused(last: str):
 async def test_types_have_nothing_to_say():
     reply = await client(Stub()).post("/prompt-svc/types", json={"anything": 1})
     assert (reply.status_code, reply.text) == (200, "{}")
-
-
-# -- the stream itself ----------------------------------------------------------------------------------------------------
