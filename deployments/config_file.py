@@ -22,6 +22,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from deployments.routing import Routing
 from deployments.settings import DRAIN_MARGIN_S, InvalidSettings, InvalidVariable, Settings
+from deployments.settings_problems import shown
 from pipeline.errors import ServerError
 
 #: What settings are checked with where the store's address is not in the environment; it is never connected to.
@@ -248,7 +249,7 @@ def _hint(key: str, allowed: Sequence[str]) -> str:
 
 
 def _shorten(value: object, limit: int = 80) -> str:
-    text = repr(value)
+    text = shown(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

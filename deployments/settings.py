@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from deployments.settings_problems import holds_secret, problems_of
+from deployments.settings_problems import problems_of
 from pipeline.errors import ServerError
 from pipeline.image_wish import LEAST_SIDE, MOST_GUIDANCE, MOST_IMAGES, MOST_SIDE, MOST_STEPS
 from pipeline.permits import DEFAULT_GRANTS, is_grant
@@ -236,10 +236,10 @@ class _Environment(EnvSettingsSource):
         try:
             return super().decode_complex_value(field_name, field, value)
         except ValueError:
-            got = "" if holds_secret(field.annotation) else f"got {value[:80]!r}, "
+            # What cannot be read may be anything, a secret too.
             kind = "list" if get_origin(field.annotation) is tuple else "object"
             raise InvalidVariable(
-                f"{self.env_prefix}{field_name}".upper() + f": {got}allowed is a JSON {kind} (docs/settings.md)"
+                f"{self.env_prefix}{field_name}".upper() + f": allowed is a JSON {kind} (docs/settings.md)"
             ) from None
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+import datetime
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+
+from pipeline.errors import kind_of
 
 
 def problems_of(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One line for each wrong field of the model: what is wrong, and, unless a secret is in it, what it got."""
+    """One line for each wrong field of the model: what is wrong, and, unless a secret may be in it, what it got."""
     return [
         # What two fields are together is told by a validator of them all, which names the one that is wrong.
         (f"{'.'.join(map(str, issue['loc']))}: " if issue["loc"] else "")
         + (issue["msg"] if issue["loc"] else issue["msg"].removeprefix("Value error, "))
-        + ("" if issue["type"] in _SAYING_ALL or _is_secret(issue["loc"], model) else f", got {issue['input']!r}")
+        + _got(issue, model)
         for issue in error.errors()
     ]
 
@@ -23,23 +27,48 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> list[str]:
 _SAYING_ALL = frozenset({"missing", "value_error", "extra_forbidden"})
 
 
-def _is_secret(location: tuple[int | str, ...], model: type[BaseModel]) -> bool:
-    """Whether what is found there in a model may have a secret in it."""
+#: Values without others in them. YAML has dates.
+_SCALARS = (str, int, float, datetime.date, type(None))
+
+
+def _got(issue: ErrorDetails, model: type[BaseModel]) -> str:
+    if issue["type"] in _SAYING_ALL:
+        return ""
+    annotation = _annotation_at(issue["loc"], model)
+    if annotation is None or _holds(annotation, SecretStr):
+        return ""
+    value = issue["input"]
+    # What takes anything (the arguments of an engine) takes secrets too, and a text in its place may be all of it, quoted
+    # by mistake.
+    return f", got {kind_of(value) if _holds(annotation, Any) else shown(value)}"
+
+
+def shown(value: object) -> str:
+    """A wrong value as a message may show it. A list or mapping in the wrong place, as one whose dash was forgotten, has
+    whatever belongs elsewhere in it, secrets too: it is named by its kind."""
+    return repr(value) if isinstance(value, _SCALARS) else kind_of(value)
+
+
+def _annotation_at(location: tuple[int | str, ...], model: type[BaseModel]) -> Any:
+    """The type of what belongs there in a model, or of something around it; None for an unknown name."""
     annotation: Any = model
     for part in location:
-        if not _is_model(annotation):
+        if _is_model(annotation):
+            if part not in annotation.model_fields:
+                return None
+            annotation = annotation.model_fields[part].annotation
+        elif get_origin(annotation) is tuple and isinstance(part, int):
+            annotation = get_args(annotation)[0]
+        else:
             break
-        if part not in annotation.model_fields:
-            return True
-        annotation = annotation.model_fields[part].annotation
-    return holds_secret(annotation)
+    return annotation
 
 
-def holds_secret(annotation: Any) -> bool:
-    """Whether a value of this type may have a secret in it."""
+def _holds(annotation: Any, wanted: Any) -> bool:
+    """Whether a value of this type may have a ``wanted`` in it."""
     if _is_model(annotation):
-        return any(holds_secret(field.annotation) for field in annotation.model_fields.values())
-    return annotation is SecretStr or any(map(holds_secret, get_args(annotation)))
+        return any(_holds(field.annotation, wanted) for field in annotation.model_fields.values())
+    return annotation is wanted or any(_holds(part, wanted) for part in get_args(annotation))
 
 
 def _is_model(annotation: Any) -> bool:

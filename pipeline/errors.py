@@ -171,6 +171,10 @@ def kind_of(value: object) -> str:
             return "an object"
 
 
+#: Members of an array or object that a message shows.
+_MOST_SHOWN = 8
+
+
 def describe(error: BaseException) -> str:
     """Where an error came from, without its message: that may hold a prompt (DESIGN §4, D7)."""
     parts: list[str] = []
@@ -183,7 +187,16 @@ def describe(error: BaseException) -> str:
     return "caused by ".join(parts).rstrip()
 
 
+def _is_flat(value: object) -> bool:
+    """Whether it is no array or object, or one of few members that are neither."""
+    if not isinstance(value, list | dict):
+        return True
+    members = value.values() if isinstance(value, dict) else value
+    return len(value) <= _MOST_SHOWN and not any(isinstance(member, list | dict) for member in members)
+
+
 def _shorten(value: object, limit: int = 80) -> str:
-    # An array or object by its kind: its text may be as long, and nested as deep, as a client cares to write.
-    text = kind_of(value) if isinstance(value, list | dict) else repr(value)
+    # Any but a small, flat array or object by its kind: its text may be as long, and nested as deep, as a client cares to
+    # write.
+    text = repr(value) if _is_flat(value) else kind_of(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"

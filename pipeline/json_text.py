@@ -47,9 +47,14 @@ def parse(text: bytes | str) -> Any:
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and depth_exceeds(value, MAX_DEPTH):
         raise InvalidJson(f"nested deeper than {MAX_DEPTH} levels")
     if _ESCAPED_NUL.search(raw):
-        path = _path_of(value, lambda string: "\0" in string)
+        path = _path_of(value, lambda string: not is_storable(string))
         raise InvalidJson(f"{path or 'a string'}: NUL characters are not allowed")
     return value
+
+
+def is_storable(text: str) -> bool:
+    """Whether a store and a tokenizer can hold every character: neither NUL nor half a surrogate pair is in it."""
+    return "\0" not in text and _SURROGATE.search(text) is None
 
 
 def depth_exceeds(value: Json, limit: int) -> bool:

@@ -31,7 +31,7 @@ Made from `deployments/settings.py` by `python -m scripts.settings_reference`; a
 
 Settings are the `args` of the application in `serve_config.yaml`. `PROMPT_SVC_<NAME>` in the environment of the Ray node
 goes before the file, lists and mappings as JSON; an empty one counts as none. A wrong value stops the start with a line that
-names the field, what it got (unless it is a secret) and what is allowed; an unknown key is named by `make check`.
+names the field, what it got (unless a secret may be in it) and what is allowed; an unknown key is named by `make check`.
 """
 
 _LOCAL = """\

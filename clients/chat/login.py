@@ -8,7 +8,7 @@ from typing import Protocol
 import httpx
 
 from clients.chat.errors import Busy, ChatError, NotAllowed
-from clients.http_errors import error_text, is_away
+from clients.http_errors import OPEN_ASSISTANT, error_text, is_away
 
 
 class Login(Protocol):
@@ -61,8 +61,8 @@ class NameLogin:
     def _log_in(self) -> str:
         answer = self._http.get("/auth/callback/debug", params={"code": self._name})
         if answer.status_code != 200:
-            if is_away(answer):
-                raise Busy(error_text(answer))
+            if is_away(answer, keys=OPEN_ASSISTANT):
+                raise Busy(error_text(answer, keys=OPEN_ASSISTANT))
             raise NotAllowed(
                 "the service lets nobody in without a password; log in with `oo login`, or give a token: --token"
                 if answer.status_code in (403, 404)

@@ -20,7 +20,7 @@ async def read_json(request: Request, *, max_bytes: int) -> dict[str, Any]:
     Raises:
         TooLarge: more than ``max_bytes``; what is over is not read.
         UnsupportedMediaType: the body is compressed; a bomb is cheaper to refuse than to bound.
-        InvalidJson: not JSON, not an object, nested deeper than ``MAX_DEPTH``, or with characters no field may hold.
+        InvalidJson: not JSON, not an object, nested deeper than ``json_text.MAX_DEPTH``, or with characters no field may hold.
     """
     return parse_object(await read_body(request, max_bytes=max_bytes))
 

@@ -22,7 +22,7 @@ from deployments.ingress.removal import Removal
 from deployments.ingress.routing import RoutesBelow
 from deployments.ingress.service import PromptService
 from deployments.ingress.sse import Comment, Item, event_stream
-from deployments.ingress.submissions import Submissions
+from deployments.ingress.submitter import Submitter
 from deployments.ingress.threads import Cursor, ThreadReader, Waiting
 from deployments.settings import Settings
 from pipeline.errors import InvalidField, NotFound, Shown
@@ -44,7 +44,7 @@ class PromptSvc:
         messages: MessageStore,
         threads: ThreadReader,
         notices: Notices,
-        submissions: Submissions,
+        submitter: Submitter,
     ) -> None:
         self._settings = settings
         self._service = service
@@ -52,7 +52,7 @@ class PromptSvc:
         self._messages = messages
         self._threads = threads
         self._notices = notices
-        self._submissions = submissions
+        self._submitter = submitter
 
     def routes(self, gate: Gate) -> list[GuardedRoute]:
         route = RoutesBelow("/prompt-svc", gate)
@@ -93,7 +93,7 @@ class PromptSvc:
             raise InvalidField(error.field, Shown(error.shown), "; ".join([error.allowed, *lines])) from None
         # At the top, where Go clients take keys that they do not know (contract §0.8).
         warnings = {"warnings": lines} if lines else {}
-        accepted = await self._submissions.submit(caller, submission)
+        accepted = await self._submitter.submit(caller, submission)
         if not submission.sync:
             return _json(prompt_answer(accepted.prompt, accepted.queue_position) | warnings)
         prompt = await self._service.wait(accepted.prompt, self._settings.sync_wait_s)

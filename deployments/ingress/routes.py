@@ -42,7 +42,7 @@ from deployments.ingress.prompt_svc import PromptSvc
 from deployments.ingress.revocations import Revocations
 from deployments.ingress.self_svc import SelfSvc
 from deployments.ingress.service import PromptService
-from deployments.ingress.submissions import Submissions
+from deployments.ingress.submitter import Submitter
 from deployments.ingress.template_svc import TemplateSvc
 from deployments.ingress.threads import ThreadReader
 from deployments.ingress.tickets import Tickets
@@ -128,7 +128,7 @@ def ingress_offer(
     service = PromptService(
         settings, prompts, hub, texts, default_model, templates, files=files, routing=routing, sources=sources
     )
-    submissions = Submissions(settings, service, sources)
+    submitter = Submitter(settings, service, sources)
     revocations = Revocations(accounts.store)
     tickets = Tickets(TicketStore(client, keys))
     api_keys = ApiKeys(ApiKeyStore(client, keys), accounts)
@@ -138,7 +138,7 @@ def ingress_offer(
     notices = Notices(client, keys, queues, deployments, serve)
     services = (
         FrontPage(),
-        PromptSvc(settings, service, listing, messages, threads, notices, submissions),
+        PromptSvc(settings, service, listing, messages, threads, notices, submitter),
         TemplateSvc(settings, templates),
         ChatSvc(settings, ThreadStore(client, keys, prompts), messages, events, files=files),
         ModelSvc(settings, queues, default_model, serve, routing),
@@ -179,5 +179,5 @@ def ingress_offer(
     table = [route for svc in services for route in svc.routes(gate)]
     return Offer(
         routes=[*table, *OpenApi([route for route in table if route.door is None]).routes(gate)],
-        calls=HandleCalls(settings, service, submissions, threads, messages, Callers(accounts, grants)),
+        calls=HandleCalls(settings, service, submitter, threads, messages, Callers(accounts, grants)),
     )

@@ -12,7 +12,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from pipeline.chat_tree import Chat, ChatMessage, ChatPage, Report, ReportType, Role
-from pipeline.errors import NotFound
+from pipeline.errors import NotFound, StoreFull
 from pipeline.ids import new_id
 from pipeline.store.keys import Keys
 from pipeline.store.replies import text
@@ -161,7 +161,7 @@ class ChatTreeStore:
     async def add_prompter(
         self, user_id: str, chat_id: str, message_id: str, *, parent_id: str | None, content: str, most_messages: int
     ) -> tuple[Outcome, ChatMessage | None]:
-        """Add a message of the user's, if the chat can take it."""
+        """Add a message of the user's, if the chat can take it. Raises StoreFull."""
         return await self._add(
             user_id, chat_id, message_id, Role.PROMPTER, parent_id, most_messages=most_messages, content=content
         )
@@ -211,6 +211,8 @@ class ChatTreeStore:
             content,
             parameters,
         )
+        if outcome == b"disk full":
+            raise StoreFull
         if not when:
             return Outcome(text(outcome)), None
         message = ChatMessage(

@@ -14,8 +14,10 @@ from pipeline.accounts import Account
 from pipeline.errors import StoreFull
 from pipeline.files.record import FileLimits, new_file_id
 from pipeline.states import Status
+from pipeline.store.chat_trees import ChatTreeStore, Outcome
 from pipeline.store.files import FileIndex
 from pipeline.store.keys import Keys
+from pipeline.store.threads import ThreadStore
 from tests.integration.ingress_app import IngressApp
 from tests.integration.listing_store import Store
 
@@ -87,6 +89,27 @@ async def test_what_was_accepted_goes_on_meanwhile(watched: Watched, store: Stor
     assert [prompt and prompt.status for prompt in found] == [Status.COMPLETED, Status.CANCELED]
 
 
+async def test_chats_take_answers_and_nothing_else_meanwhile(watched: Watched, store: Store) -> None:
+    chats = ChatTreeStore(store.client, store.keys, ThreadStore(store.client, store.keys, store.prompts))
+    await chats.create("ann", "chat")
+
+    async def say(message_id: str, parent_id: str | None) -> Outcome:
+        return (
+            await chats.add_prompter("ann", "chat", message_id, parent_id=parent_id, content="Hi", most_messages=10)
+        )[0]
+
+    await say("said", None)
+    watched.look(reserve_bytes=HUGE)
+    with pytest.raises(StoreFull):
+        await say("more", "answer")
+    assert await say("said", None) is Outcome.ADDED  # sent again
+    answered, _ = await chats.add_assistant(
+        "ann", "chat", "answer", parent_id="said", work_parameters={}, most_messages=10
+    )
+    assert answered is Outcome.ADDED
+    assert await chats.count("ann", "chat") == 2
+
+
 def test_the_console_hears_of_it_once_each_time(watched: Watched) -> None:
     watched.look(reserve_bytes=0)
     assert watched.said == []
@@ -130,6 +153,11 @@ async def test_clients_get_a_503_with_its_reason_and_when_to_come_again(
     await store.client.set(Keys("ps").full(), 1)
     await store.client.aclose()
     message = {"id": "m", "threadId": "t", "text": "Hi"}
+    chat = (await replica.send("POST", "/chats", {}, as_=alice)).json()["id"]
+    said = await replica.send(
+        "POST", f"/chats/{chat}/prompter_message", {"content": "Hi", "parent_id": None}, as_=alice
+    )
+    assert (said.status_code, said.headers["retry-after"]) == (503, "30")
     for refused in (
         await replica.send("POST", "/prompt-svc/prompt", {"prompt": "Hi"}, as_=alice),
         await replica.send("POST", "/chat-svc/thread/t/message", message, as_=alice),

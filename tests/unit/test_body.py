@@ -14,7 +14,7 @@ from deployments.ingress.auth import Access, Gate, GuardedRoute
 from deployments.ingress.bearers import Bearers
 from deployments.ingress.body import parse_object, read_json
 from deployments.ingress.web import web_app
-from pipeline.json_text import MAX_DEPTH, InvalidJson, depth_exceeds
+from pipeline.json_text import MAX_DEPTH, InvalidJson, depth_exceeds, is_storable
 
 LIMIT = 1024 * 1024
 
@@ -171,6 +171,16 @@ async def test_a_compressed_body_is_415(client: httpx.AsyncClient, encoding: str
     answer = await client.post("/echo", content=b"{}", headers={"content-encoding": encoding})
     assert answer.status_code == 415
     assert answer.json() == {"error": f"Content-Encoding: got {encoding.lower()!r}, allowed is identity"}
+
+
+@pytest.mark.parametrize("text", ["", "a\x01\n\x7f", "\ud7ff\ue000", "\U0001f600"])
+def test_what_can_be_stored(text: str):
+    assert is_storable(text)
+
+
+@pytest.mark.parametrize("text", ["\0", "a\0b", "\ud800", "a\udfff", "\ud83d\ude00"])
+def test_what_no_store_can_hold(text: str):
+    assert not is_storable(text)
 
 
 async def test_content_type_and_query_are_not_looked_at(client: httpx.AsyncClient):

@@ -292,8 +292,12 @@ def test_a_login_by_name_is_renewed_without_a_word(service: FakeService):
     assert service.requests[3].headers["refresh"] == "refresh"
 
 
-def test_where_names_are_not_enough_it_says_what_is(service: FakeService):
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(403, {"detail": "Debug auth is not allowed"}), (404, {"detail": "Not Found"}), (404, {"error": "Not Found"})],
+)
+def test_where_names_are_not_enough_it_says_what_is(service: FakeService, status: int, said: dict[str, str]):
     http = service.client()
-    service.replies = [("/auth/callback", httpx.Response(403, json={"detail": "Debug auth is not allowed"}))]
+    service.replies = [("/auth/callback", httpx.Response(status, json=said))]
     with pytest.raises(NotAllowed, match="oo login"):
         Service(http, NameLogin(http, "ada")).who()

@@ -264,7 +264,7 @@ REFUSED: dict[str, tuple[str, str, Any, str]] = {
     "thread data that is none": ("POST", "/thread", {"threadData": "x"}, "threadData: got a string of 1 characters"),
     "id too long": ("POST", "/thread", {"id": "x" * 257}, "id: got a string of 257 characters"),
     "id with a line end": ("POST", "/thread", {"id": "x\n"}, "id: got"),
-    "another member": ("POST", "/thread", {"userIds": ["usr-2"]}, "userIds: got an array, allowed is your own id"),
+    "another member": ("POST", "/thread", {"userIds": ["usr-2"]}, "userIds: got ['usr-2'], allowed is your own id"),
     "too many topics": ("POST", "/thread", {"topicIds": ["x"] * 101}, "topicIds: got an array"),
     "topic without an id": ("POST", "/thread", {"topicIds": [""]}, "topicIds: got an array"),
     "too many ids": ("POST", "/messages", {"ids": ["x"] * 1001}, "ids: got an array"),

@@ -53,6 +53,31 @@ def test_a_wrong_secret_is_named_and_not_shown(wrong: dict[str, Any], named: str
     assert str(refused.value) == named
 
 
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"models": {"id": "x", "engine_args": {"hf_token": SECRET}}}, "models: Input should be a valid tuple"),
+        ({"models": f"id: x, hf_token: {SECRET}"}, "models: Input should be a valid tuple"),
+        ({"models": [f"id: x, hf_token: {SECRET}"]}, "models.0: Input should be a valid dictionary"),
+        (
+            {"models": [{"id": "x", "source": "x", "engine_args": SECRET}]},
+            "models.0.engine_args: Input should be a valid dictionary",
+        ),
+        (
+            {"models": [{"id": "x", "source": "x", "permits": {"hf_token": SECRET}}]},
+            "models.0.permits: Input should be a valid",
+        ),
+        ({"lease_s": {"admin_password": SECRET}}, "lease_s: Input should be a valid number"),
+    ],
+)
+def test_what_may_have_a_secret_in_it_is_named_by_its_kind(wrong: dict[str, Any], named: str):
+    with pytest.raises(InvalidSettings) as refused:
+        Settings.parse({**ARGS, **wrong})
+    assert str(refused.value).startswith(named)
+    assert ", got a" in str(refused.value)
+    assert SECRET not in str(refused.value)
+
+
 def test_what_is_no_secret_is_shown():
     with pytest.raises(InvalidSettings) as refused:
         Settings.parse({**ARGS, "open_assistant": {"rate_limit_s": 0}, "lease_s": "long"})
@@ -67,20 +92,33 @@ def test_make_check_shows_none_either():
     assert problems(document) == ["applications[0].args.admin_password: Input should be a valid string"]
 
 
+def test_nor_of_an_application_without_its_dash():
+    document = copy.deepcopy(yaml.safe_load(FILE.read_text(encoding="utf-8")))
+    document["applications"] = {"args": {"admin_password": SECRET}}
+    found = problems(document)
+    assert "applications: Input should be a valid list, got an object" in found
+    assert SECRET not in " ".join(found)
+
+
 def test_a_variable_that_is_no_json_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PROMPT_SVC_DEFAULT_GRANTS", "prompt-svc:*")
     with pytest.raises(InvalidVariable) as refused:
         Settings.parse(ARGS)
-    assert str(refused.value) == (
-        "PROMPT_SVC_DEFAULT_GRANTS: got 'prompt-svc:*', allowed is a JSON list (docs/settings.md)"
-    )
+    assert str(refused.value) == "PROMPT_SVC_DEFAULT_GRANTS: allowed is a JSON list (docs/settings.md)"
 
 
-def test_a_variable_that_may_hold_a_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("PROMPT_SVC_OPEN_ASSISTANT", f"{{trusted_client_keys: [{SECRET}]}}")
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("OPEN_ASSISTANT", f"{{trusted_client_keys: [{SECRET}]}}", "object"),
+        ("MODELS", f"{{id: x, engine_args: {{hf_token: {SECRET}}}}}", "list"),
+    ],
+)
+def test_a_variable_that_is_no_json_is_not_shown(monkeypatch: pytest.MonkeyPatch, name: str, value: str, kind: str):
+    monkeypatch.setenv(f"PROMPT_SVC_{name}", value)
     with pytest.raises(InvalidVariable) as refused:
         Settings.parse(ARGS)
-    assert str(refused.value) == "PROMPT_SVC_OPEN_ASSISTANT: allowed is a JSON object (docs/settings.md)"
+    assert str(refused.value) == f"PROMPT_SVC_{name}: allowed is a JSON {kind} (docs/settings.md)"
 
 
 @pytest.mark.parametrize("url", ["redis://:s3cr3t/Zx9@host:6379/0", "rediss://:s3cr3t#Zx9@host", "host:s3cr3t"])

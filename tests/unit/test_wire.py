@@ -14,7 +14,7 @@ from deployments.ingress.auth import Gate
 from deployments.ingress.bearers import Bearers
 from deployments.ingress.errors import error_response
 from deployments.ingress.prompt_svc import PromptSvc
-from deployments.ingress.submissions import Submissions
+from deployments.ingress.submitter import Submitter
 from deployments.ingress.threads import Cursor, ThreadEvent, Waiting
 from deployments.ingress.tokens import Claims
 from deployments.ingress.web import web_app
@@ -232,8 +232,8 @@ def client(stub: Stub, token: str = "user") -> httpx.AsyncClient:
         models=[],
     )
     service: Any = stub
-    submissions = Submissions(settings, service, service)
-    svc = PromptSvc(settings, service, service, service, service, notices=service, submissions=submissions)
+    submitter = Submitter(settings, service, service)
+    svc = PromptSvc(settings, service, service, service, service, notices=service, submitter=submitter)
     app = web_app(svc.routes(Gate(Bearers(AnyToken()))))  # type: ignore[arg-type]
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app), base_url="http://t", headers={"Authorization": f"Bearer {token}"}
@@ -378,6 +378,3 @@ async def test_an_invented_event_id_is_refused(last: str):
 async def test_types_have_nothing_to_say():
     reply = await client(Stub()).post("/prompt-svc/types", json={"anything": 1})
     assert (reply.status_code, reply.text) == (200, "{}")
-
-
-# -- the stream itself ----------------------------------------------------------------------------------------------------

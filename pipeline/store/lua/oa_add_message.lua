@@ -1,6 +1,7 @@
 -- Add a message to a chat. ARGV: user, chat, message, role, parent ('' for none), most messages a chat may have, text, work
 -- parameters (JSON); of the last two a prompter's has the first and an assistant's the second, the other one is ''.
--- Returns {'added', when (us)}, or why not: 'no chat', 'full', 'not empty', 'no parent', 'wrong parent', 'not complete'.
+-- Returns {'added', when (us)}, or why not: 'no chat', 'full', 'not empty', 'no parent', 'wrong parent', 'not complete',
+-- 'disk full' for a prompter's while the disk is nearly full.
 local user, chat_id, id, role, parent, most = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])
 local text, parameters = ARGV[8], ARGV[9]
 local chat = user .. '/' .. chat_id
@@ -9,6 +10,8 @@ if redis.call('HEXISTS', K.oa_chat(chat), 'created') == 0 then return { 'no chat
 if redis.call('ZSCORE', K.oa_messages(chat), id) then
   return { 'added', redis.call('HGET', K.oa_message(user .. '/' .. id), 'created') }
 end
+-- An answer's prompt was accepted already: its message goes on.
+if role == 'prompter' and redis.call('EXISTS', K.full()) == 1 then return { 'disk full' } end
 local count = redis.call('ZCARD', K.oa_messages(chat))
 if count >= most then return { 'full' } end
 if parent == '' then

@@ -16,7 +16,7 @@ from deployments.ingress.doors.handle.callers import Callers
 from deployments.ingress.prompt_answer import prompt_answer, with_message
 from deployments.ingress.prompt_request import parse_prompt_request
 from deployments.ingress.service import PromptService
-from deployments.ingress.submissions import Submissions
+from deployments.ingress.submitter import Submitter
 from deployments.ingress.threads import ThreadReader
 from deployments.settings import Settings
 from pipeline.delta import DeltaKind
@@ -34,14 +34,14 @@ class HandleCalls:
         self,
         settings: Settings,
         service: PromptService,
-        submissions: Submissions,
+        submitter: Submitter,
         threads: ThreadReader,
         messages: MessageStore,
         callers: Callers,
     ) -> None:
         self._settings = settings
         self._service = service
-        self._submissions = submissions
+        self._submitter = submitter
         self._threads = threads
         self._messages = messages
         self._callers = callers
@@ -80,7 +80,7 @@ class HandleCalls:
     async def _submit(self, body: object, user: object) -> dict[str, Any]:
         caller = await self._callers.find(user, Permission.PROMPT_CREATE)
         submission = parse_prompt_request(self._checked(body))
-        accepted = await self._submissions.submit(caller, submission)
+        accepted = await self._submitter.submit(caller, submission)
         return {**prompt_answer(accepted.prompt, accepted.queue_position), "isNew": accepted.is_new}
 
     async def _wait(self, prompt_id: object, user: object, timeout_s: object) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -27,7 +26,7 @@ from deployments.settings import Settings
 from pipeline.errors import InvalidField, PromptSvcError, Shown, StoreUnavailable, TooLarge
 from pipeline.files.file_store import FileStore
 from pipeline.files.record import FileRecord
-from pipeline.json_text import printable
+from pipeline.json_text import is_storable, printable
 from pipeline.prompt import Prompt
 
 logger = logging.getLogger("ray.serve")
@@ -39,8 +38,6 @@ _MOST_FIELDS = 32
 _MOST_FIELD = 64 * 1024
 #: Fields of a form that are no text.
 _INTEGERS = ("n", "seed", "steps")
-#: Characters that no store and no tokenizer can hold, as in JSON (``body.parse``).
-_FORBIDDEN = re.compile("[\0\ud800-\udfff]")
 _FORM_RULE = "multipart/form-data with the image as a file"
 
 
@@ -249,7 +246,7 @@ def _parts(form: FormData) -> tuple[dict[str, Any], list[UploadFile]]:
             sources.append(value)
             continue
         text = value.filename or "a file" if isinstance(value, UploadFile) else value
-        if _FORBIDDEN.search(name) or _FORBIDDEN.search(text):
+        if not (is_storable(name) and is_storable(text)):
             raise InvalidField(printable(name), Shown("NUL or half a surrogate pair"), "text without them")
         fields[name] = text if isinstance(value, UploadFile) else _field(name, text)
     return fields, sources

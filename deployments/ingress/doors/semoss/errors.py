@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.errors import ClientError
+from pipeline.json_text import is_storable
 
 
 class WrongExpression(ClientError):
@@ -13,12 +14,8 @@ class WrongSyntax(WrongExpression):
     """The expression cannot be read."""
 
 
-#: What a store and a tokenizer cannot hold.
-_FORBIDDEN = frozenset(["\0", *map(chr, range(0xD800, 0xE000))])
-
-
 def check_characters(text: str, where: str) -> str:
     """``text``, if every character of it can be stored. Raises WrongSyntax."""
-    if not _FORBIDDEN.isdisjoint(text):
+    if not is_storable(text):
         raise WrongSyntax(f"{where}: NUL characters and lone surrogates are not allowed")
     return text

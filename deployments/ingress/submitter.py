@@ -11,7 +11,7 @@ from pipeline.store.prompts import Accepted
 from pipeline.submission import PromptSubmission
 
 
-class Submissions:
+class Submitter:
     """Submits within what the caller may ask for."""
 
     def __init__(self, settings: Settings, service: PromptService, sources: ImageSources) -> None:
