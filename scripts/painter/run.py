@@ -69,6 +69,7 @@ class Workers:
         if self.count > 1:
             torch.set_num_threads(1)
         self._threads = ThreadPoolExecutor(self.count)
+        self._seen: set[tuple[Any, ...]] = set()
 
     def split(self, *tensors: Any) -> list[tuple[Any, ...]]:
         """Each tensor cut into as many parts as there are workers, or as it has rows."""
@@ -83,7 +84,11 @@ class Workers:
             value = loss(*part) * (len(part[0]) / total)
             return value.item(), torch.autograd.grad(value, weights)
 
-        found = list(self._threads.map(one, parts))
+        # Torch makes the kernels for a shape when it is first seen. Two threads that made the same one at the same time had it
+        # give NaN from then on.
+        shapes = tuple(tensor.shape for part in parts for tensor in part)
+        found = list((self._threads.map if shapes in self._seen else map)(one, parts))
+        self._seen.add(shapes)
         gradients = list(found[0][1])
         for _, others in found[1:]:
             torch._foreach_add_(gradients, others)
