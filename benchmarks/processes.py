@@ -21,6 +21,8 @@ def adopt_orphans() -> None:
     """From now on every descendant whose parent ends becomes a child of this process, so that none is lost; and SIGTERM
     ends this process as Ctrl-C does, through whatever cleans up."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    # Ignored in the background, and by the systems started there, which are stopped with it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 

@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 import secrets
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from hypothesis import settings
 
 # Until the first test begins everything is made to stay: looking through it for garbage takes a fourth of the time.
 gc.disable()
+
+# In a run in the background it is ignored, and so it would be by the services that are started and then stopped with it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long one example takes says nothing on a busy machine.
 settings.register_profile("prompt-svc", deadline=None)
