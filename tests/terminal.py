@@ -57,7 +57,7 @@ class Terminal:
     def type(self, keys: str) -> None:
         os.write(self._master, keys.encode())
 
-    def until(self, pattern: str, *, timeout_s: float = 30) -> re.Match[str]:
+    def until(self, pattern: str, *, timeout_s: float = 60) -> re.Match[str]:
         """Read until the pattern has been shown, behind what was found before; what comes up to it is done with.
 
         Raises:
