@@ -18,7 +18,7 @@ from scripts.painter.palette import nearest
 from scripts.painter.run import Average, Run, schedule
 from scripts.painter.sheet import load, paint
 
-#: The denoiser halves its latents twice: of smaller pictures a single pixel is left, for which torch's kernels have given NaN.
+#: Of smaller pictures hardly a latent pixel is left, and torch's kernels have given NaN for such, now and then.
 SIDE = 128
 STAGES = tuple(
     denoiser.Stage(
