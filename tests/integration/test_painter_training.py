@@ -90,7 +90,7 @@ def test_albums_are_drawn_once(run: Run, painter: denoiser.Painter):
     drawn = {path.name: path.stat().st_mtime_ns for path in run.folder.glob("latents-*.pt")}
     assert set(drawn) == {stage.albums[0][0].name for stage in STAGES}
     saved = run.load(STAGES[1].albums[0][0].name)
-    assert saved["latents"].shape == (6, models.LATENT_CHANNELS, 3, 2)
+    assert saved["latents"].shape == (6, models.LATENT_CHANNELS, 6, 4)
     assert saved["tokens"].shape == (6, models.CAPTION_TOKENS)
 
 
