@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Until the first test begins everything is made to stay: looking through it for garbage takes a fourth of the time.
+# Until the first test begins everything is made to stay: looking through it for garbage takes a fifth of the time.
 gc.disable()
 
 # In a run in the background it is ignored, and so it would be by the services that are started and then stopped with it.
