@@ -1,7 +1,7 @@
 -- What only time brings about: leases and replicas that expired, retries that are due.
--- ARGV: model, most prompts to touch, when the caller swept before (µs of the store's clock; 0 if it never did, then it goes by what
--- the one before it left), how long ago that may be (µs), what replicas get if it is longer ago (µs; 0: nothing), then the ids of the nodes that are alive: a replica that
--- died with its node (or with the whole cluster) is not held against its prompts.
+-- ARGV: model; most prompts to touch; when the caller swept before (µs of the store's clock; 0: never, it goes by what another one
+-- left here); how long ago that may be (µs); what replicas get if it is longer ago (µs; 0: nothing); then the ids of the nodes that
+-- are alive: a replica that died with its node (or with the whole cluster) is not held against its prompts.
 -- Returns {lost, handed back, promoted, replicas dropped, µs until the next retry is due or -1, when this was, 1 if it was too
 -- long ago}.
 -- Every prompt it touches leaves the set it was found in, so nothing that stays can starve what comes after it.
