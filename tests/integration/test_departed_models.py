@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import pytest
 from redis.asyncio import Redis
@@ -12,29 +11,20 @@ from deployments.departed import DepartedModels
 from pipeline.delta import Delta, DeltaKind, FinishReason
 from pipeline.prompt import NewPrompt
 from pipeline.states import Status
-from pipeline.store.attempts import AttemptStore
 from pipeline.store.catalogue import BATCH, DEPARTED, CatalogueStore
-from pipeline.store.keys import Keys
 from pipeline.store.logs import LogReader, decode_page
-from pipeline.store.prompts import PromptStore
 from pipeline.store.queue import Grant, ModelQueue
+from tests.integration.queue_store import LONG_S, QueueStore
 
 GONE, KEPT = "org/gone", "org/kept"
-LONG_S = 1000.0
 END = Delta(kind=DeltaKind.END, finish_reason=FinishReason.STOP)
 
 
-@dataclass
-class Store:
-    client: Redis
-    keys: Keys
-    prompts: PromptStore
-    attempts: AttemptStore
-    catalogue: CatalogueStore
-    gone: ModelQueue
+class Store(QueueStore):
+    """Its queue is that of the model that goes."""
 
     def router(self, *models: str) -> DepartedModels:
-        return DepartedModels(self.catalogue, models or (KEPT,))
+        return DepartedModels(CatalogueStore(self.client, self.keys), models or (KEPT,))
 
     async def accept(self, prompt_id: str, *, model: str = GONE, thread: str = "", history: bool | None = None) -> str:
         new = NewPrompt(
@@ -51,7 +41,7 @@ class Store:
 
     async def running(self) -> Grant:
         await self.attempts.register(GONE, "r1", permits=9, node="n1", lease_s=LONG_S)
-        (grant,) = await self.gone.grant(1, LONG_S)
+        (grant,) = await self.queue.grant(1, LONG_S)
         await self.attempts.claim(grant.ref, grant.fence, replica="r1", lease_s=LONG_S, fingerprint="f")
         return grant
 
@@ -80,15 +70,8 @@ class Store:
 
 @pytest.fixture
 async def store(redis_url: str) -> AsyncIterator[Store]:
-    client, keys = Redis.from_url(redis_url), Keys("test")
-    yield Store(
-        client,
-        keys,
-        PromptStore(client, keys),
-        AttemptStore(client, keys),
-        CatalogueStore(client, keys),
-        ModelQueue(client, keys, GONE),
-    )
+    client = Redis.from_url(redis_url)
+    yield Store.on(client, GONE)
     await client.aclose()
 
 
@@ -111,7 +94,7 @@ async def test_what_waits_and_what_is_to_be_tried_again_is_abandoned(store: Stor
         assert await store.state(prompt_id) == (Status.ABANDONED, DEPARTED)
         assert await store.ends(f"ann/{prompt_id}") == [DEPARTED]
     assert (await store.state("other"))[0] is Status.SCHEDULED
-    depth = await store.gone.depth()
+    depth = await store.queue.depth()
     assert (depth.waiting, depth.delayed, depth.leased, depth.cost) == (0, 0, 0, 0)
 
 
@@ -119,9 +102,9 @@ async def test_a_backlog_is_closed_in_batches(store: Store) -> None:
     for number in range(BATCH + 3):
         await store.accept(f"p{number}")
     await store.a_minute_passes()
-    assert await store.catalogue.close_departed(GONE) == BATCH
+    assert await CatalogueStore(store.client, store.keys).close_departed(GONE) == BATCH
     assert await after_a_while(store, store.router()) == 3
-    assert (await store.gone.depth()).waiting == 0
+    assert (await store.queue.depth()).waiting == 0
 
 
 async def test_a_conversation_goes_on_behind_it(store: Store) -> None:
@@ -198,7 +181,7 @@ async def test_what_is_accepted_before_any_router_has_started_waits_for_it(store
 
 async def test_nothing_is_left_of_it_and_its_name_can_be_used_again(store: Store) -> None:
     await store.accept("p")
-    await store.gone.follow([])
+    await store.queue.follow([])
     await store.attempts.register(GONE, "r1", permits=4, node="n1", lease_s=LONG_S)
     router = store.router()
     assert await after_a_while(store, router) == 1
@@ -206,7 +189,7 @@ async def test_nothing_is_left_of_it_and_its_name_can_be_used_again(store: Store
     await store.a_minute_passes()
     assert await router.look() == 0
     assert await store.client.zrange(store.keys.models(), 0, -1) == [KEPT.encode()]
-    assert (await store.gone.depth()).permits == 0
+    assert (await store.queue.depth()).permits == 0
     await store.accept("again")
     assert [await router.look(), await router.look()] == [0, 0]
     assert (await store.state("again"))[0] is Status.SCHEDULED

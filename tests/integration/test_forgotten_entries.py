@@ -4,42 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
-from deployments.replica.attempts import AttemptRunner
 from deployments.replica.outcome import Outcome
-from deployments.replica.text_answers import TextAnswers
 from deployments.tasks import Supervisor
 from pipeline.delta import Delta, DeltaKind, FinishReason
 from pipeline.errors import LogForgotten
 from pipeline.prompt import NewPrompt
 from pipeline.states import Status
-from pipeline.store.attempts import AttemptStore, Written
+from pipeline.store.attempts import Written
 from pipeline.store.connection import connect_patient
-from pipeline.store.keys import Keys
 from pipeline.store.logs import LogReader, decode_page
-from pipeline.store.prompts import PromptStore
-from pipeline.store.queue import ModelQueue
+from tests.integration.queue_store import LONG_S, QueueStore, text_runner
 from tests.unit.replicas import HandDriven, within
 from tests.waiting import until_true
 
 MODEL = "m"
-LONG_S = 1000.0
 END = Delta(kind=DeltaKind.END, finish_reason=FinishReason.STOP)
 
 
-@dataclass
-class Store:
-    client: Redis
-    keys: Keys
-    prompts: PromptStore
-    queue: ModelQueue
-    attempts: AttemptStore
-    ref: str = "ann/p"
+class Store(QueueStore):
+    ref = "ann/p"
 
     async def grant(self) -> int:
         """The fence of another attempt."""
@@ -70,8 +56,8 @@ class Store:
 @pytest.fixture
 async def store(redis_url: str) -> AsyncIterator[Store]:
     """With one prompt, and a replica for it."""
-    client, keys = connect_patient(redis_url), Keys("test")
-    made = Store(client, keys, PromptStore(client, keys), ModelQueue(client, keys, MODEL), AttemptStore(client, keys))
+    client = connect_patient(redis_url)
+    made = Store.on(client, MODEL)
     await made.attempts.register(MODEL, "r1", permits=4, node="n1", lease_s=LONG_S)
     await made.prompts.accept(
         NewPrompt(id="p", user_id="ann", thread_id="t", model_id=MODEL, prompt="hi", prompt_token_ids=(1,))
@@ -111,27 +97,12 @@ async def supervisor() -> AsyncIterator[Supervisor]:
     await supervisor.stop()
 
 
-def runner(store: Store, engine: HandDriven, supervisor: Supervisor) -> AttemptRunner:
-    none: Any = None
-    return AttemptRunner(
-        store=store.attempts,
-        work=TextAnswers(store=store.attempts, engine=engine, histories=none, model_id=MODEL),  # type: ignore[arg-type]
-        model_id=MODEL,
-        replica="r1",
-        node="n1",
-        permits=4,
-        lease_s=LONG_S,
-        supervisor=supervisor,
-        on_engine_death=lambda: None,
-    )
-
-
 @pytest.mark.parametrize("last", [Delta(text="e", token_ids=(5,)), END], ids=["with an entry", "with the end"])
 async def test_the_attempt_is_handed_back_and_the_next_goes_on_from_what_is_stored(
     store: Store, supervisor: Supervisor, last: Delta
 ) -> None:
     engine = HandDriven()
-    replica = runner(store, engine, supervisor)
+    replica = text_runner(store.attempts, engine, supervisor, model_id=MODEL)
     first = asyncio.create_task(replica.run(store.ref, await store.grant(), False))
     for number, text in enumerate("abcd", 1):
         engine.steps.put_nowait(Delta(text=text, token_ids=(number,)))

@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import pytest
 from redis.asyncio import Redis
 
 from pipeline.prompt import NewPrompt
 from pipeline.states import Status
-from pipeline.store.attempts import AttemptStore, Standing
-from pipeline.store.keys import Keys
-from pipeline.store.prompts import PromptStore
-from pipeline.store.queue import Grant, ModelQueue, Swept
+from pipeline.store.attempts import Standing
+from pipeline.store.queue import Grant, Swept
 from pipeline.store.sweeper import Sweeper
+from tests.integration.queue_store import LONG_S, QueueStore
 
 MODEL = "m"
 REF = "ann/p"
 LEASE_S = 10.0
-LONG_S = 1000.0
 SECOND_US = 1_000_000
 
 
-@dataclass
-class Store:
-    client: Redis
-    keys: Keys
-    prompts: PromptStore
-    queue: ModelQueue
-    attempts: AttemptStore
-
+class Store(QueueStore):
     async def running(self) -> Grant:
         """A prompt that r1, on node n1, has claimed."""
         await self.attempts.register(MODEL, "r1", permits=4, node="n1", lease_s=LEASE_S)
@@ -71,8 +61,8 @@ class Store:
 
 @pytest.fixture
 async def store(redis_url: str) -> AsyncIterator[Store]:
-    client, keys = Redis.from_url(redis_url), Keys("test")
-    yield Store(client, keys, PromptStore(client, keys), ModelQueue(client, keys, MODEL), AttemptStore(client, keys))
+    client = Redis.from_url(redis_url)
+    yield Store.on(client, MODEL)
     await client.aclose()
 
 

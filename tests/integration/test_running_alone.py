@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from deployments.replica.attempts import AttemptRunner, Outcome
+from deployments.replica.attempts import Outcome
 from deployments.replica.heartbeat import Heartbeat
-from deployments.replica.text_answers import TextAnswers
 from deployments.tasks import Supervisor
 from pipeline.delta import Delta, DeltaKind, FinishReason
 from pipeline.store.attempts import AttemptStore
 from pipeline.store.keys import Keys
 from pipeline.store.queue import Grant, ModelQueue
+from tests.integration.queue_store import text_runner
 from tests.integration.test_turns import LONG_S, MODEL, Queue
 from tests.unit.replicas import HandDriven, within
 from tests.waiting import until, until_true
@@ -29,17 +29,8 @@ class World:
         self.queue = ModelQueue(client, keys, MODEL)
         self.engine = HandDriven()
         store = AttemptStore(client, keys)
-        self.runner = AttemptRunner(
-            store=store,
-            work=TextAnswers(store=store, engine=self.engine, histories=None, model_id=MODEL),  # type: ignore[arg-type]
-            model_id=MODEL,
-            replica="r1",
-            node="n1",
-            permits=4,
-            lease_s=LONG_S,
-            supervisor=supervisor,
-            on_engine_death=lambda: None,
-            on_offer=lambda: self.heartbeat.beat(),
+        self.runner = text_runner(
+            store, self.engine, supervisor, model_id=MODEL, on_offer=lambda: self.heartbeat.beat()
         )
         # Within a test it beats when it is told to.
         self.heartbeat = Heartbeat(
